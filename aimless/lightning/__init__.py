@@ -1,0 +1,1 @@
+"""Training systems: `SourceSeparator` and its two kinds."""

@@ -1,0 +1,317 @@
+"""The training system: what all separators share.
+
+    batch -> device augmentation -> mixture, target stems -> network -> loss, scores
+
+Subclasses say how a mixture becomes estimates and what their loss looks at; everything else
+(targets, augmentation, the four loops, logging, songs of any length) is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from aimless.augment import CudaBase
+from aimless.draws import generator
+from aimless.errors import ConfigError, DataError
+from aimless.lightning.progress import AudioProgressBar
+from aimless.metrics import SourceSDR
+from aimless.overlap_add import OverlapAdd
+from aimless.separate import separate
+from aimless.sources import resolve_targets
+
+__all__ = ["SourceSeparator"]
+
+#: What older checkpoints hold beside the network's weights; all of it is made from the config.
+_DERIVED = ("targets_idx", "spec.", "inv_spec.", "criterion.", "transforms.", "sdr.")
+
+#: (loss, parts to log, a call that gives the estimates)
+LossOutput = tuple[Tensor, dict[str, Tensor], Callable[[], Tensor]]
+
+
+class SourceSeparator(pl.LightningModule, ABC):
+    """Base of all separators.
+
+    Args:
+        model: the network.
+        criterion: the loss; returns (loss, parts to log).
+        targets: sources that the network predicts, in any order; a list, or a mapping with
+            null values as in `{vocals, drums}`. Estimates are in source order.
+        target_track: list of sources that the targets belong to: mdx (drums, bass, other,
+            vocals), sdx (music, sfx, speech) or se (speech, noise), or the sources themselves;
+            null finds the list that holds all targets.
+        transforms: augmentations on the training device, in this order.
+        sample_rate: in Hz, of the audio that the network is trained on.
+        overlap_add: how whole songs are cut for validation, test and predict.
+        log_sdr_every_n_steps: training steps between two scores of the training batch; a score
+            costs a frequency-domain separator a filter and an inverse STFT.
+        seed: of the device augmentation; follows seed_everything.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: nn.Module,
+        targets: list[str] | dict[str, Any] | None = None,
+        target_track: str | list[str] | None = None,
+        transforms: list[CudaBase] | None = None,
+        sample_rate: int = 44100,
+        overlap_add: OverlapAdd = OverlapAdd(),  # noqa: B008  (frozen)
+        log_sdr_every_n_steps: int = 10,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sources, self.targets = resolve_targets(targets, target_track)
+        self.target_indices = [self.sources.index(name) for name in self.targets]
+        self.model = model
+        self.criterion = criterion
+        self.transforms = nn.ModuleList(transforms or [])
+        self.sample_rate = sample_rate
+        self.overlap_add = overlap_add
+        self.log_sdr_every_n_steps = log_sdr_every_n_steps
+        self.seed = seed
+        self.scores = SourceSDR(self.targets)
+        self.losses = MeanMetric()
+
+    @abstractmethod
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Estimate the stems of a batch of segments.
+
+        Shape:
+            - mixture: (batch, channels, samples)
+            - output: (batch, targets, channels, samples or fewer)
+        """
+
+    @abstractmethod
+    def compute_loss(self, mixture: Tensor, stems: Tensor) -> LossOutput:
+        """The loss of a batch.
+
+        Shape:
+            - mixture: (batch, channels, samples)
+            - stems: (batch, targets, channels, samples), in the order of `targets`
+
+        Returns:
+            (loss, its parts, a call that gives the estimates as `forward` does)
+        """
+
+    # -- training -------------------------------------------------------------------------
+
+    def training_step(self, batch: Sequence[Any], batch_idx: int) -> Tensor:
+        """Augment, separate, compare."""
+        mixture, stems = self._augment(batch[0], batch[1], batch_idx)
+        stems = stems[:, self.target_indices]
+        loss, parts, estimate = self.compute_loss(mixture, stems)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_dict({f"train/{name}": value.detach() for name, value in parts.items()})
+        if self.log_sdr_every_n_steps and batch_idx % self.log_sdr_every_n_steps == 0:
+            with torch.no_grad():
+                self._log_training_scores(estimate(), stems)
+        return loss
+
+    def _augment(self, mixture: Tensor, stems: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Device augmentation, drawn from (seed, epoch, batch, rank) on the host."""
+        rng = generator("device", self.seed, self.current_epoch, batch_idx, self.global_rank)
+        with torch.no_grad():
+            for transform in self.transforms:
+                stems, mixture = transform.augment(stems, mixture, rng)  # type: ignore[operator]
+        return mixture, stems
+
+    def _log_training_scores(self, estimates: Tensor, stems: Tensor) -> None:
+        scores = SourceSDR(self.targets).to(stems.device)
+        scores.update(estimates, stems)
+        sdr = scores.compute()  # local to this rank: a metric of its own is never synchronised
+        self.log("train/sdr", sdr.pop("sdr"), prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in sdr.items()})
+
+    # -- validation and test --------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin with empty scores."""
+        self._reset_scores()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with empty scores."""
+        self._reset_scores()
+
+    def validation_step(self, batch: Sequence[Any], batch_idx: int) -> dict[str, Tensor]:
+        """Score segments or whole songs; returns what the excerpts are made of."""
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Sequence[Any], batch_idx: int) -> dict[str, Tensor]:
+        """Score segments or whole songs."""
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of all ranks."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of all ranks."""
+        self._log_scores("test")
+
+    def _reset_scores(self) -> None:
+        self.scores.reset()
+        self.losses.reset()
+
+    def _evaluate(self, batch: Sequence[Any]) -> dict[str, Tensor]:
+        mixture, stems = batch[0], batch[1][:, self.target_indices]
+        valid = getattr(batch, "valid", None)
+        if valid is not None:  # items that only fill up the last batch of a rank
+            mixture, stems = mixture[valid], stems[valid]
+        if not len(mixture):
+            return {}
+        if mixture.shape[-1] <= self._samples(self.overlap_add.segment):
+            loss, _, estimate = self.compute_loss(mixture, stems)
+            self.losses.update(loss, len(mixture))
+            estimates = estimate()
+        else:
+            estimates = torch.stack([self._separate_song(song) for song in mixture])
+        self.scores.update(estimates, stems)
+        return {"mixture": mixture, "stems": stems, "estimates": estimates}
+
+    def _separate_song(self, mixture: Tensor) -> Tensor:
+        return self.overlap_add(self, mixture, self.sample_rate, self.device)
+
+    def _samples(self, seconds: float) -> int:
+        return round(seconds * self.sample_rate)
+
+    def _log_scores(self, stage: str) -> None:
+        scores = {f"{stage}/{name}": value for name, value in self.scores.compute().items()}
+        # the metrics are the same on all ranks already; sync_dist only quiets a warning
+        self.log(f"{stage}/sdr", scores.pop(f"{stage}/sdr"), prog_bar=True, sync_dist=True)
+        self.log_dict(scores, sync_dist=True)
+        if self.losses.update_called:
+            self.log(f"{stage}/loss", self.losses.compute(), prog_bar=True, sync_dist=True)
+
+    # -- songs ----------------------------------------------------------------------------
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Separate one song, a (path, audio (channels, samples), rate)."""
+        seconds = batch.audio.shape[-1] / batch.rate
+
+        def report(done: int, samples: int) -> None:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, AudioProgressBar):
+                    callback.song(batch.path, done / samples * seconds, seconds)
+
+        try:
+            stems = separate(
+                self,
+                batch.audio.cpu(),
+                int(batch.rate),
+                sample_rate=self.sample_rate,
+                channels=self.channels,
+                overlap_add=self.overlap_add,
+                device=self.device,
+                progress=report,
+            )
+        except DataError as error:
+            raise DataError(f"{batch.path}: {error}") from error
+        return dict(zip(self.targets, stems))
+
+    @property
+    def channels(self) -> int | None:
+        """Audio channels of the network; None if its class does not say."""
+        for name in ("audio_channels", "nb_channels", "in_channels"):
+            if isinstance(value := getattr(self.model, name, None), int):
+                return value
+        return None
+
+    # -- start: everything that can be wrong ----------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Compare the data with the targets, and send one segment through network and loss."""
+        data = getattr(self.trainer, "datamodule", None)
+        self._check_data(data)
+        seconds = getattr(data, "seq_duration", None) or 1.0
+        channels = getattr(data, "channels", None)
+        if channels is not None:
+            self._try_shapes(channels, self._samples(seconds))
+
+    def on_validation_start(self) -> None:
+        """Compare the data with the targets."""
+        self._check_data(getattr(self.trainer, "datamodule", None))
+
+    def on_test_start(self) -> None:
+        """Compare the data with the targets."""
+        self._check_data(getattr(self.trainer, "datamodule", None))
+
+    def _check_data(self, data: Any) -> None:
+        for name, mine in (("sources", self.sources), ("sample_rate", self.sample_rate)):
+            theirs = getattr(data, name, mine)
+            theirs = tuple(theirs) if isinstance(theirs, list) else theirs
+            if theirs != mine:
+                raise ConfigError(
+                    f"{name}: {type(data).__name__} gives {theirs}, but the model expects {mine}"
+                )
+
+    @torch.no_grad()
+    def _try_shapes(self, channels: int, samples: int) -> None:
+        """A wrong combination of network, loss and targets is an error, never a broadcast."""
+        noise = 0.1 * generator("shapes", 0).standard_normal((1, channels, samples))
+        mixture = torch.from_numpy(noise).to(self.device, torch.float32)  # (1, C, L)
+        stems = mixture[:, None].expand(-1, len(self.targets), -1, -1) / len(self.targets)
+        training = self.training
+        self.eval()
+        try:
+            with self.trainer.precision_plugin.forward_context():
+                self.compute_loss(mixture, stems)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ConfigError(
+                f"model.init_args: {type(self.model).__name__} with {type(self.criterion).__name__}"
+                f" cannot work on a mixture of shape {tuple(mixture.shape)} and {len(self.targets)}"
+                f" target(s) {', '.join(self.targets)}: {cause}"
+            ) from error
+        finally:
+            self.train(training)
+
+    def check_estimates(self, estimates: Tensor) -> Tensor:
+        """Give one target its source axis, and refuse another number of sources than targets.
+
+        Shape:
+            - estimates: (batch, targets, ...), or (batch, ...) without it where there is one
+        """
+        if len(self.targets) == 1 and estimates.ndim == self.estimate_ndim - 1:
+            estimates = estimates.unsqueeze(1)
+        if estimates.ndim != self.estimate_ndim or estimates.shape[1] != len(self.targets):
+            raise ConfigError(
+                f"{type(self.model).__name__} gives a tensor of shape {tuple(estimates.shape)}, "
+                f"but there are {len(self.targets)} targets: {', '.join(self.targets)}"
+            )
+        return estimates
+
+    #: Axes of what the network returns, source axis included.
+    estimate_ndim = 4
+
+    # -- checkpoints ----------------------------------------------------------------------
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the network's weights, whatever wrote them; say shortly if they do not fit."""
+        state = checkpoint["state_dict"]
+        for key in [key for key in state if key.startswith(_DERIVED)]:
+            del state[key]
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        theirs = {name: tuple(value.shape) for name, value in state.items()}
+        faults = [f"missing {name}" for name in own if name not in theirs]
+        faults += [f"unexpected {name}" for name in theirs if name not in own]
+        faults += [
+            f"{name} is {theirs[name]} instead of {shape}"
+            for name, shape in own.items()
+            if theirs.get(name, shape) != shape
+        ]
+        if faults:
+            more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise DataError(
+                f"the checkpoint's weights do not fit {type(self.model).__name__}: "
+                + "; ".join(faults[:5])
+                + more
+            )

@@ -1,0 +1,6 @@
+"""Networks: one architecture per file."""
+
+from aimless.models.demucs_split import DemucsSplit
+from aimless.models.xumx import X_UMX
+
+__all__ = ["X_UMX", "DemucsSplit"]

@@ -1,0 +1,1 @@
+"""Audio files to training batches: index, segments, augmentation, Lightning data modules."""

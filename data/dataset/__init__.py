@@ -1,0 +1,5 @@
+"""Data sets: a checked index of tracks, and the items made from it."""
+
+from data.dataset.base import Item, SegmentDataset
+
+__all__ = ["Item", "SegmentDataset"]

@@ -1,0 +1,277 @@
+"""Settings, checks and loaders that all data modules share."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from aimless.errors import ConfigError
+from data import folders, tracks
+from data.augment.base import CPUBase
+from data.dataset.base import Item, SegmentDataset
+from data.sampling import EvalSampler, TrainSampler
+from data.tracks import BadTrackPolicy, Rules, Track
+
+__all__ = ["BaseDataModule", "Split", "default_workers"]
+
+SplitName = Literal["train", "val", "test"]
+
+# Segment lengths in seconds outside of this are typing errors, not experiments.
+_SHORTEST, _LONGEST = 0.01, 3600.0
+
+
+class Split(NamedTuple):
+    """Where the tracks of a split lie: a folder under the root, and which of its tracks."""
+
+    folder: str
+    select: Callable[[str], bool] | None = None
+
+
+class BaseDataModule(pl.LightningDataModule):
+    """Segments of stems for training, validation and test.
+
+    A subclass sets `sources`, `mixture` and `splits`; the rest is here. All files are checked
+    in `setup`, before the first step. A batch is a `data.dataset.Item`.
+
+    Validation and test do no random draws and no effects: the numbers of two validations of
+    the same weights are the same.
+
+    Args:
+        root: folder of the data set.
+        seq_duration: length of a training segment in seconds, from 0.01 to 3600; null: whole
+            tracks.
+        samples_per_track: training items per track and epoch with `random`.
+        random: train on segments at random places; otherwise on consecutive ones.
+        random_track_mix: draw track and place for each source by itself, and sum them to the
+            mixture. Needs `random`.
+        transforms: effects on the training items, see `data.augment`.
+        batch_size: items per process and step.
+        val_seq_duration: length of the consecutive segments for validation in seconds;
+            `same`: as `seq_duration`; null: whole tracks, one at a time.
+        test_seq_duration: the same for test.
+        num_workers: processes that load data, per training process; null: from the number of
+            processor cores, 0 if there are no more than two.
+        pin_memory: copy batches to page-locked memory; null: if the trainer uses CUDA.
+        on_bad_track: `error` stops if a track is damaged, `skip` goes on without it.
+        max_length_difference: allowed between the files of a track, in seconds.
+        seed: of the order and of all draws.
+        sample_rate: that all files must have, in Hz.
+        channels: that items have; mono files are duplicated.
+
+    Raises:
+        ConfigError: a value that is not allowed; names the key.
+    """
+
+    sources: tuple[str, ...]
+    mixture = "mixture"
+    splits: dict[SplitName, Sequence[Split]]
+    # Splits that must not share a track with the training split.
+    held_out: tuple[SplitName, ...] = ("val", "test")
+
+    def __init__(
+        self,
+        root: str,
+        seq_duration: float | None = 6.0,
+        samples_per_track: int = 64,
+        random: bool = False,
+        random_track_mix: bool = False,
+        transforms: Sequence[CPUBase] | None = None,
+        batch_size: int = 16,
+        val_seq_duration: float | Literal["same"] | None = "same",
+        test_seq_duration: float | Literal["same"] | None = None,
+        num_workers: int | None = None,
+        pin_memory: bool | None = None,
+        on_bad_track: BadTrackPolicy = "error",
+        max_length_difference: float = 0.1,
+        seed: int = 0,
+        sample_rate: int = 44100,
+        channels: int = 2,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.durations: dict[SplitName, float | None] = {
+            "train": _check_duration("seq_duration", seq_duration),
+            "val": _check_duration("val_seq_duration", val_seq_duration, seq_duration),
+            "test": _check_duration("test_seq_duration", test_seq_duration, seq_duration),
+        }
+        self.samples_per_track = _check_count("samples_per_track", samples_per_track)
+        self.random = random
+        self.random_track_mix = random_track_mix
+        if random_track_mix and (not random or seq_duration is None):
+            raise ConfigError(f"{_key('random_track_mix')}: true needs random and seq_duration")
+        self.transforms = list(transforms or ())
+        self.batch_size = _check_count("batch_size", batch_size)
+        self.num_workers = num_workers and _check_count("num_workers", num_workers, low=0)
+        self.pin_memory = pin_memory
+        self.on_bad_track = on_bad_track
+        self.seed = _check_count("seed", seed, low=0)
+        self.rules = Rules(
+            self.sources,
+            self.mixture,
+            _check_count("sample_rate", sample_rate),
+            _check_count("channels", channels),
+            max_length_difference,
+        )
+        self.datasets: dict[SplitName, SegmentDataset] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check the files of the splits that the stage needs; done once per split.
+
+        Args:
+            stage: fit, validate, test, or None for all.
+
+        Raises:
+            DataError: bad or missing tracks, all of them listed; a track in two splits.
+            ConfigError: batches that cannot be made.
+        """
+        needed: dict[str | None, tuple[SplitName, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+            None: ("train", "val", "test"),
+        }
+        for split in needed.get(stage, ()):
+            if split not in self.datasets:
+                self.datasets[split] = self._make_dataset(split)
+                self._check_batches(split)
+        if "train" in needed.get(stage, ()):
+            self._check_held_out()
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Shuffled batches, the incomplete last one left out."""
+        dataset = self.datasets["train"]
+        sampler = TrainSampler(len(dataset), self.seed)
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """All of the validation tracks, in order."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """All of the test tracks, in order."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: SplitName) -> DataLoader[Item]:
+        dataset = self.datasets[split]
+        batch_size = 1 if self.durations[split] is None else self.batch_size
+        return self._loader(dataset, sampler=EvalSampler(len(dataset)), batch_size=batch_size)
+
+    def _loader(self, dataset: SegmentDataset, **settings: Any) -> DataLoader[Item]:
+        workers = self.num_workers
+        if workers is None:
+            workers = default_workers(self.trainer.num_devices if self.trainer else 1)
+        pin = self.pin_memory
+        if pin is None:
+            pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            pin_memory=pin,
+            # Workers keep no state between epochs, so that starting them anew gains nothing.
+            persistent_workers=workers > 0,
+            **settings,
+        )
+
+    def _make_dataset(self, split: SplitName) -> SegmentDataset:
+        found = self._scan(split)
+        duration = self.durations[split]
+        if split != "train":
+            return SegmentDataset(found, self.sources, duration)
+        return SegmentDataset(
+            found,
+            self.sources,
+            duration,
+            self.samples_per_track,
+            self.random,
+            self.random_track_mix,
+            self.transforms,
+            self.seed,
+        )
+
+    def _scan(self, split: SplitName) -> list[Track]:
+        rules = self._split_rules(split)
+        return [
+            track
+            for folder, select in self.splits[split]
+            for track in tracks.scan(self.root / folder, rules, self.on_bad_track, select)
+        ]
+
+    def _split_rules(self, split: SplitName) -> Rules:
+        if split == "train" and self.random_track_mix:
+            return Rules(**{**vars(self.rules), "mixture": None})
+        return self.rules
+
+    def _check_held_out(self) -> None:
+        """No track of the validation or test split may be trained on."""
+        training = self._find("train")
+        for split in self.held_out:
+            if all((self.root / folder).is_dir() for folder, _ in self.splits[split]):
+                folders.check_disjoint(training, self._find(split))
+
+    def _find(self, split: SplitName) -> list[folders.TrackFolder]:
+        return [
+            track
+            for folder, select in self.splits[split]
+            for track in folders.find(self.root / folder, self.sources, select)
+        ]
+
+    def _check_batches(self, split: SplitName) -> None:
+        """A batch must be full at least once, and its items equally long."""
+        if split != "train":
+            return
+        dataset = self.datasets[split]
+        world = self.trainer.world_size if self.trainer else 1
+        if len(dataset) // world < self.batch_size:
+            raise ConfigError(
+                f"{_key('batch_size')}: {len(dataset)} samples, batch {self.batch_size} x "
+                f"{world} rank{'s'[: world > 1]}: not one full batch"
+            )
+        if dataset.length is None and self.batch_size > 1:
+            lengths = {track.frames for track in dataset.tracks}
+            if len(lengths) > 1:
+                raise ConfigError(
+                    f"{_key('batch_size')}: {self.batch_size} with seq_duration null needs "
+                    "tracks of one length; use 1"
+                )
+
+
+def default_workers(ranks: int) -> int:
+    """Loader processes per training process: what is left of its share of the cores, up to 8.
+
+    One core computes, or feeds the device, and one runs everything else. With one or two cores
+    loader processes gain nothing: they compete with the computation, and handing over their
+    batches costs as much as reading them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, max(0, (cores or 1) // max(ranks, 1) - 2))
+
+
+def _key(name: str) -> str:
+    return f"data.init_args.{name}"
+
+
+def _check_count(name: str, value: int, low: int = 1) -> int:
+    if value < low:
+        raise ConfigError(f"{_key(name)}: {value} is less than {low}")
+    return value
+
+
+def _check_duration(
+    name: str, value: float | str | None, same: float | None = None
+) -> float | None:
+    if value == "same":
+        return same
+    if value is None:
+        return None
+    if isinstance(value, str) or not (math.isfinite(value) and _SHORTEST <= value <= _LONGEST):
+        raise ConfigError(
+            f"{_key(name)}: {value} is not a number of seconds from {_SHORTEST:g} to "
+            f"{_LONGEST:g}, or null for whole tracks"
+        )
+    return value
