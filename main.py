@@ -2,7 +2,7 @@
 
 import sys
 
-from aimless.lightning.cli import run
+from aimless.lightning.run import run
 
 # Several devices train with DDP, which is what `auto` means; the samplers of `data` spread the
 # items over the processes themselves.

@@ -25,4 +25,5 @@ def generator(*key: int | str) -> np.random.Generator:
     np.True_
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+    # SeedSequence ignores zeros at the end; the length tells (1,) from (1, 0)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([len(words), *words])))

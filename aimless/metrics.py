@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from aimless.loss.time import SDR
+from aimless.loss.time import SILENT_RMS, sdr
 
-__all__ = ["SILENCE_RMS", "SourceSDR"]
-
-#: A reference with a smaller root mean square (-60 dBFS) counts as silent and is not scored.
-SILENCE_RMS = 1e-3
+__all__ = ["SourceSDR"]
 
 
 class SourceSDR(Metric):
@@ -21,8 +18,8 @@ class SourceSDR(Metric):
 
     The ratio is global, as the SDX23 challenge defines it: one energy ratio over all channels
     and samples of an item (a segment, or a whole song), then the mean over items. An item
-    whose reference is silent (below `SILENCE_RMS`) is left out of that source's mean; a source
-    that is silent everywhere scores NaN and is left out of the mean over sources.
+    whose reference is silent (below `aimless.loss.time.SILENT_RMS`) is left out of that source's
+    mean; a source that is silent everywhere scores NaN and is left out of the mean over sources.
 
     Sums and counts are accumulated and added over ranks, so that the result does not depend on
     how items were spread.
@@ -57,8 +54,8 @@ class SourceSDR(Metric):
         """Add a batch."""
         reference = reference[..., : estimate.shape[-1]].float()
         batch, sources = reference.shape[:2]
-        scores = SDR()(estimate.flatten(0, 1), reference.flatten(0, 1)).view(batch, sources)
-        counted = reference.square().mean(dim=(-2, -1)) >= SILENCE_RMS**2  # (batch, sources)
+        scores = sdr(estimate.flatten(0, 1), reference.flatten(0, 1)).view(batch, sources)
+        counted = reference.square().mean(dim=(-2, -1)) >= SILENT_RMS**2  # (batch, sources)
         if valid is not None:
             counted &= valid.to(counted.device)[:, None]
         self.total += torch.where(counted, scores, 0).sum(0)

@@ -120,9 +120,9 @@ class STFT(nn.Module):
                 self.n_fft,
                 self.hop_length,
                 window=self._window_like(spec.real),
-                length=length,
+                length=max(length, 1),  # torch.istft refuses 0
             )
-            return x.reshape(*spec.shape[:-2], length)
+            return x[:, :length].reshape(*spec.shape[:-2], length)
 
     def _window_like(self, x: Tensor) -> Tensor:
         if x.dtype == self.window.dtype:

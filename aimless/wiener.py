@@ -130,7 +130,8 @@ def _em_step(y: Tensor, x: Tensor) -> Tensor:
     r = r / (_EPS + v.sum(-1))[:, :, None, None]
     # covariance of the mixture, sum_s v_s R_s + regulariser, (B,C,C,F,T)
     mix_cov = torch.einsum("bsft,bscdf->bcdft", v.to(r.dtype), r)
-    mix_cov = mix_cov + _EPS**0.5 * torch.eye(x.shape[1]).to(r)[:, :, None, None]
+    identity = torch.eye(x.shape[1], dtype=r.dtype, device=r.device)
+    mix_cov = mix_cov + _EPS**0.5 * identity[:, :, None, None]
     w = _solve(mix_cov, x)
     return v[:, :, None] * torch.einsum("bscdf,bdft->bscft", r, w)
 

@@ -29,13 +29,15 @@ def _bass(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _chord(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     root = rng.uniform(200, 400)
-    return sum(np.sin(2 * np.pi * root * ratio * time) for ratio in (1, 1.25, 1.5))
+    ratios = np.array([[1.0], [1.25], [1.5]])
+    return np.sin(2 * np.pi * root * ratios * time).sum(0)
 
 
 def _voice(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A tone with vibrato, 5.5 Hz and a third of a semitone wide, and its overtones."""
     phase = 2 * np.pi * rng.uniform(400, 800) * time + 2 * np.sin(2 * np.pi * 5.5 * time)
-    return sum(np.sin(k * phase) / k for k in (1, 2, 3))
+    overtones = np.array([[1], [2], [3]])
+    return (np.sin(overtones * phase) / overtones).sum(0)
 
 
 SYNTHESISERS: dict[str, Synthesiser] = {

@@ -94,8 +94,8 @@ class CudaBase(nn.Module):
             return stems, mixture
         stems = self._transform_drawn(stems, plan)
         items = sorted({stem // stems.shape[1] for indices in plan.values() for stem in indices})
-        index = torch.tensor(items, device=mixture.device)
-        remixed = stems.index_select(0, index).sum(1).to(mixture.dtype)
+        index = _to_device(items, mixture)
+        remixed = at_least_float32(stems.index_select(0, index)).sum(1).to(mixture.dtype)
         return stems, mixture.index_copy(0, index, remixed)
 
     def _draw(self, stems: Tensor, rng: np.random.Generator | None) -> Plan:
@@ -120,9 +120,14 @@ class CudaBase(nn.Module):
         flat = stems.flatten(0, 1)
         result = flat.clone()
         for choice, indices in plan.items():
-            index = torch.tensor(indices, device=stems.device)
+            index = _to_device(indices, stems)
             with no_autocast(stems):
                 y = self.transform(at_least_float32(flat.index_select(0, index)), choice)
             y = F.pad(y[..., :samples], (0, max(0, samples - y.shape[-1])))
             result.index_copy_(0, index, y.to(stems.dtype))
         return result.view(stems.shape)
+
+
+def _to_device(indices: list[int], like: Tensor) -> Tensor:
+    """Indices on the device of `like`, without waiting for it."""
+    return torch.tensor(indices).to(like.device, non_blocking=True)

@@ -42,7 +42,6 @@ class SpeedPerturb(CudaBase):
             if not 1 <= speed <= 1000 or speed != int(speed):
                 raise ConfigError(f"speeds: {speed} is not a whole percentage from 1 to 1000")
         self.orig_freq = orig_freq
-        # module names may not be numbers; equal ratios share a kernel
         self.resamplers = nn.ModuleDict({str(speed): Resample(100, int(speed)) for speed in speeds})
 
     def is_identity(self, choice: int) -> bool:

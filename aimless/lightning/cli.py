@@ -11,61 +11,61 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import set_loader
+from jsonargparse import ArgumentError, Namespace, set_loader
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from aimless.config import accepted_arguments, parse_yaml, read_yaml, share_settings
-from aimless.errors import AimlessError, ConfigError, DataError
+from aimless.config import accepted_arguments, parse_yaml, share_settings
+from aimless.errors import ConfigError, DataError
 from aimless.lightning.excerpts import LogExcerpts
-from aimless.lightning.messages import explain, unwrap
+from aimless.lightning.messages import explain, locate
 from aimless.lightning.progress import AudioProgressBar
+from aimless.lightning.run import SUBCOMMANDS, config_files
 from aimless.lightning.writer import StemWriter
-from aimless.memory import keep_freed_memory
 
-__all__ = ["SaveConfig", "SeparationCLI", "run"]
-
-
-class _Parser(LightningArgumentParser):
-    """Reports a mistake in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(explain(message)) from ex
+__all__ = ["SaveConfig", "SeparationCLI", "check_checkpoint", "run_lightning"]
 
 
-class SaveConfig(SaveConfigCallback):
+def _subparser(name: str) -> dict[str, Any]:
+    return {
+        "description": SUBCOMMANDS[name],
+        "usage": f"python main.py {name} --config FILE [options]",
+        "allow_abbrev": False,
+        "exit_on_error": False,
+    }
+
+
+class SaveConfig(pl.Callback):
     """Saves the resolved config as `config.yaml` beside the checkpoints, and in each of them.
 
     A checkpoint carries its config as YAML text under the key `config`, so that it can be
     rebuilt by itself and still loads with `weights_only=True`.
+
+    Args:
+        parser: of the subcommand.
+        config: the parsed config.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
-        self.text = self.parser.dump(self.config, skip_none=False)
+    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
+        self.text = parser.dump(config, skip_none=False)
 
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the file, once, when a run that makes checkpoints begins."""
-        if stage != "fit" or trainer.fast_dev_run:
-            return
-        callback = trainer.checkpoint_callback
-        folder = getattr(callback, "dirpath", None) or trainer.log_dir
-        if folder is None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file when a run begins; by now the checkpoint folder is known."""
+        folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.log_dir
+        if folder is None or trainer.fast_dev_run or not trainer.is_global_zero:
             return
         os.makedirs(folder, exist_ok=True)
-        target = Path(folder) / "config.yaml"
-        temporary = target.with_name(".config.yaml.part")
+        temporary = Path(folder) / ".config.yaml.part"
         temporary.write_text(self.text, encoding="utf-8")
-        os.replace(temporary, target)
+        os.replace(temporary, Path(folder) / "config.yaml")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -79,24 +79,22 @@ class SeparationCLI(LightningCLI):
 
     Args:
         trainer_defaults: Trainer arguments that hold unless a config says otherwise.
-        args: command-line words; None takes those of the process.
+        args: the words of the command line, a subcommand among them.
     """
 
-    def __init__(self, trainer_defaults: dict[str, Any], args: Sequence[str] | None = None):
-        words = list(sys.argv[1:] if args is None else args)
-        self._wanted = next((word for word in words if word in self.subcommands()), None)
+    def __init__(self, trainer_defaults: dict[str, Any], args: Sequence[str]) -> None:
+        self._wanted = next(word for word in args if word in SUBCOMMANDS)
         set_loader("yaml", parse_yaml, (ConfigError,))
         super().__init__(
             save_config_callback=SaveConfig,
             trainer_defaults=trainer_defaults,
             seed_everything_default=0,
-            parser_class=_Parser,
             parser_kwargs={
-                "description": "Train, validate, test and use audio source separators.",
                 "allow_abbrev": False,
-                **{name: {"allow_abbrev": False} for name in self.subcommands()},
+                "exit_on_error": False,
+                **{name: _subparser(name) for name in SUBCOMMANDS},
             },
-            args=words,
+            args=list(args),
         )
 
     def _prepare_subcommand_parser(
@@ -114,10 +112,18 @@ class SeparationCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what was stated, share it, then fill in the defaults."""
-        for path in _config_files(args):
-            read_yaml(path)  # its mistakes are named with the file
-        printing = any(word.startswith("--print_config") for word in args)
+        printing = [word for word in args if word.startswith("--print_config")]
         words = [word for word in args if not word.startswith("--print_config")]
+        try:
+            self._parse(parser, words, printing)
+        except (ArgumentError, ConfigError) as error:
+            known = {action.dest for action in self._parser(self._wanted)._actions}
+            message = explain(str(error), known)
+            raise ConfigError(locate(message, config_files(words), words)) from error
+
+    def _parse(
+        self, parser: LightningArgumentParser, words: list[str], printing: list[str]
+    ) -> None:
         stated = parser.parse_args(words, defaults=False).as_dict()
         subcommand = stated["subcommand"]
         config = stated[subcommand]
@@ -126,8 +132,12 @@ class SeparationCLI(LightningCLI):
         self._share_seed(config)
         self.config = parser.parse_object(stated)
         if printing:
-            chosen = self.config[subcommand]
-            print(self._parser(subcommand).dump(chosen, skip_none=False), end="")
+            text = self._parser(subcommand).dump(
+                self.config[subcommand],
+                skip_none="skip_null" in printing[-1],
+                skip_default="skip_default" in printing[-1],
+            )
+            print(text, end="")
             raise SystemExit(0)
 
     @staticmethod
@@ -156,6 +166,15 @@ class SeparationCLI(LightningCLI):
         if path not in ("last", "best", "hpc"):
             check_checkpoint(path)
 
+    def instantiate_classes(self) -> None:
+        """Build network, loss, data and trainer; what their constructors refuse is one line."""
+        try:
+            super().instantiate_classes()
+        except (ArgumentError, TypeError, ValueError) as error:
+            if "Does not validate" not in str(error) and "Parser key" not in str(error):
+                raise
+            raise ConfigError(explain(str(error))) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the progress bar, unless the config brings another or wants none."""
         trainer = self._get(self.config_init, "trainer")
@@ -165,22 +184,16 @@ class SeparationCLI(LightningCLI):
             isinstance(callback, ProgressBar) for callback in given
         ):
             kwargs["callbacks"] = [*given, AudioProgressBar()]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, RuntimeError, MisconfigurationException) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
     def after_fit(self) -> None:
         """A run without a step did not do what was asked."""
         trainer = self.trainer
         if trainer.global_step == 0 and trainer.state.finished and trainer.max_epochs != 0:
             raise ConfigError("no training step was made; see the messages above")
-
-
-def _config_files(words: Sequence[str]) -> Iterator[str]:
-    """The files named by --config or -c."""
-    for word, following in zip(words, [*words[1:], ""]):
-        if word in ("--config", "-c"):
-            yield following
-        elif word.startswith("--config="):
-            yield word.partition("=")[2]
 
 
 def check_checkpoint(path: str) -> None:
@@ -204,26 +217,18 @@ def check_checkpoint(path: str) -> None:
         raise DataError(f"--ckpt_path {path}: not a training checkpoint (no 'state_dict' in it)")
 
 
-def run(trainer_defaults: dict[str, Any], args: Sequence[str] | None = None) -> int:
-    """Run the command line; a mistake ends in one line on stderr.
+def run_lightning(trainer_defaults: dict[str, Any], words: Sequence[str]) -> None:
+    """Run a subcommand.
 
-    Returns:
-        The exit status: 0 done, 2 configuration, 3 data, 4 numerical, 130 interrupted.
+    Raises:
+        AimlessError: a mistake of the user, Lightning's own complaints about settings included.
     """
     torch.set_float32_matmul_precision("medium")
-    keep_freed_memory()
     _quiet_lightning()
     try:
-        SeparationCLI(trainer_defaults, args)
-    except AimlessError as error:
-        print(f"error: {unwrap(error)}", file=sys.stderr)
-        return error.exit_code
+        SeparationCLI(trainer_defaults, words)
     except MisconfigurationException as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ConfigError.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _quiet_lightning() -> None:
@@ -234,5 +239,6 @@ def _quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*number of training batches.*smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",
+        ".*dirpath has changed from.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -56,7 +56,9 @@ class LogExcerpts(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Log the items of this batch that belong to the set."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not outputs:
+        if trainer.sanity_checking or trainer.fast_dev_run or not trainer.is_global_zero:
+            return
+        if not outputs or not trainer.loggers:
             return
         for stems, estimates in zip(outputs["stems"], outputs["estimates"]):
             if self._seen >= self.count:

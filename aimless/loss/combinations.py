@@ -19,7 +19,6 @@ from aimless.transforms import no_autocast
 __all__ = ["combination_mse", "combination_wsdr", "subset_matrix"]
 
 
-@lru_cache(maxsize=32)
 def subset_matrix(sources: int) -> Tensor:
     """Which sources each combination holds.
 
@@ -27,13 +26,10 @@ def subset_matrix(sources: int) -> Tensor:
         sources: number of sources, at least 1.
 
     Returns:
-        float64 (combinations, sources) of zeros and ones, on the CPU. It is shared: do not
-        write to it.
+        float64 (combinations, sources) of zeros and ones, on the CPU.
     """
-    if sources == 1:
-        return torch.ones(1, 1, dtype=torch.float64)
-    codes = torch.arange(1, 2**sources - 1)
-    return (codes[:, None] >> torch.arange(sources) & 1).double()
+    codes = torch.arange(1, max(2, 2**sources - 1), device="cpu")
+    return (codes[:, None] >> torch.arange(sources, device="cpu") & 1).double()
 
 
 def combination_mse(residual: Tensor) -> Tensor:
@@ -83,7 +79,7 @@ def combination_wsdr(estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
         A scalar between -1 and 1, in the estimate's precision but at least float32.
     """
     gram = _gram(_basis(estimate, target, mix))
-    x, rest, error = _select(estimate.shape[1], gram)
+    x, rest, error = _coefficients(estimate.shape[1], gram.device)
     # <u, v> for each waveform and combination, where u and v are rows of coefficients
     xx = _products(x, gram, x)
     rr = _products(rest, gram, rest)
@@ -109,14 +105,20 @@ def _gram(basis: Tensor) -> Tensor:
     return basis @ basis.transpose(-1, -2)
 
 
-def _select(sources: int, gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of coefficients, (combinations, 2S+1), of x, y - x and x' - x."""
-    inside = subset_matrix(sources).to(gram.device)
-    none, one = torch.zeros_like(inside), torch.ones_like(inside)
-    x = torch.cat([inside, none, none[:, :1]], dim=1)
-    rest = torch.cat([one - inside, none, one[:, :1]], dim=1)
-    error = torch.cat([none, inside, none[:, :1]], dim=1)
-    return x, rest, error
+@lru_cache(maxsize=32)
+def _coefficients(sources: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows over the basis, (combinations, 2S+1), of x, y - x and x' - x.
+
+    Kept on the device, so that a step copies nothing to it; and kept as ordinary tensors, so
+    that training may use what a validation in inference mode has made.
+    """
+    with torch.inference_mode(False):
+        inside = subset_matrix(sources).to(device)
+        none, one = torch.zeros_like(inside), torch.ones_like(inside)
+        x = torch.cat([inside, none, none[:, :1]], dim=1)
+        rest = torch.cat([one - inside, none, one[:, :1]], dim=1)
+        error = torch.cat([none, inside, none[:, :1]], dim=1)
+        return x, rest, error
 
 
 def _products(u: Tensor, gram: Tensor, v: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from aimless.transforms import at_least_float32, no_autocast
 
-__all__ = ["SDR", "L1Loss", "NegativeSDR", "match_lengths", "sdr"]
+__all__ = ["SDR", "SILENT_RMS", "L1Loss", "NegativeSDR", "match_lengths", "sdr"]
 
-_SILENT_RMS = 1e-3
+#: A target with a smaller root mean square (-60 dB of full scale) counts as silent.
+SILENT_RMS = 1e-3
 
 
 def match_lengths(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +97,7 @@ class NegativeSDR(nn.Module):
         """Loss and the share of silent items; raises ValueError where the shapes differ."""
         with no_autocast(pred):
             pred, gt = match_lengths(pred, gt)
-            audible = gt.square().flatten(1).mean(1) >= _SILENT_RMS**2
+            audible = gt.square().flatten(1).mean(1) >= SILENT_RMS**2
             values = torch.where(audible, sdr(pred, gt), 0.0)
             loss = -values.sum() / audible.sum().clamp_min(1)
             return loss, {"silent_share": 1 - audible.float().mean()}

@@ -132,7 +132,8 @@ class DemucsSplit(nn.Module):
             length: samples, at least 1. `valid_length(1)` is the shortest input that passes
                 the convolutions without padding.
         """
-        length = 2 * length if self.resample else length
+        # of two up-sampled samples the second may be lost, it comes back in down-sampling
+        length = 2 * length - 1 if self.resample else length
         for _ in range(self.depth):
             length = -(-max(length - self.kernel_size, 0) // self.stride) + 1
         for _ in range(self.depth):

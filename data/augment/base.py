@@ -18,18 +18,19 @@ Audio = NDArray[np.float32]
 class Mix:
     """Stems and their mixture while effects work on them.
 
-    The given arrays are never written to: stems are copied before the first change. The mixture
+    The given arrays are not written to: stems are copied before the first change. The mixture
     is summed when it is asked for and no longer that of the stems, and only then.
 
     Args:
         mixture: (channels, samples), or None if the stems have not been summed yet.
         stems: (sources, channels, samples).
+        in_place: the stems may be written to, which saves the copy.
     """
 
-    def __init__(self, mixture: Audio | None, stems: Audio) -> None:
+    def __init__(self, mixture: Audio | None, stems: Audio, in_place: bool = False) -> None:
         self._mixture = mixture
         self._stems = stems
-        self._owned = False
+        self._owned = in_place
 
     @property
     def stems(self) -> Audio:

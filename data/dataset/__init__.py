@@ -1,5 +1,5 @@
 """Data sets: a checked index of tracks, and the items made from it."""
 
-from data.dataset.base import Item, SegmentDataset
+from data.dataset.base import Item, SegmentDataset, collate
 
-__all__ = ["Item", "SegmentDataset"]
+__all__ = ["Item", "SegmentDataset", "collate"]

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from aimless import draws
 from aimless.errors import ConfigError, DataError
 from data import audio
-from data.augment.base import Compose, CPUBase
+from data.augment.base import Audio, Compose, CPUBase, Mix
 from data.folders import enumerate_names
 from data.sampling import Key
 from data.tracks import Track
 
-__all__ = ["Excerpt", "Item", "SegmentDataset"]
+__all__ = ["Excerpt", "Item", "Items", "SegmentDataset", "collate"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,19 @@ class Item(NamedTuple):
     valid: bool | Tensor
     epoch: int | Tensor
     index: int | Tensor  # type: ignore[assignment] # hides tuple.index
+
+
+class Items(list[Item]):
+    """Items that lie side by side in memory; `batch` is all of them as one."""
+
+    def __init__(self, items: Iterable[Item], batch: Item) -> None:
+        super().__init__(items)
+        self.batch = batch
+
+
+def collate(items: Sequence[Item]) -> Item:
+    """Make a batch, without a copy where the data set has read the items into one buffer."""
+    return items.batch if isinstance(items, Items) else default_collate(list(items))
 
 
 class Excerpt(NamedTuple):
@@ -120,19 +132,45 @@ class SegmentDataset(Dataset[Item]):
         Raises:
             AudioReadError: a file changed or vanished since it was checked, or is not finite.
         """
-        key = self._complete(key)
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key | int]) -> Items:
+        """The items of several keys, read side by side into one buffer; see `collate`.
+
+        Raises:
+            AudioReadError: as for one item.
+            ConfigError: whole tracks of different lengths.
+        """
+        complete = [self._complete(key) for key in keys]
+        lengths = {self.length or self._locate(key.index)[0].frames for key in complete}
+        if len(lengths) != 1:
+            raise ConfigError(f"whole tracks of {sorted(lengths)} frames do not fit in one batch")
+        (length,) = lengths
+        stems = _empty(len(complete), len(self.sources), self.channels, length)
+        mixture = _empty(len(complete), self.channels, length)
+        for row, key in enumerate(complete):
+            self._fill(key, mixture[row].numpy(), stems[row].numpy())
+        items = [
+            Item(mixture[row], stems[row], key.valid, key.epoch, key.index)
+            for row, key in enumerate(complete)
+        ]
+        epoch, index, valid = (torch.tensor(field) for field in zip(*complete))
+        return Items(items, Item(mixture, stems, valid, epoch, index))
+
+    def _fill(self, key: Key, mixture: Audio, stems: Audio) -> None:
+        """Read an item and apply the effects, into (channels, samples) and (sources, ...)."""
         excerpts = self.describe(key)
-        length = self.length or next(iter(excerpts.values())).frames
-        stems = torch.empty(len(self.sources), self.channels, length)
-        for source, out in zip(self.sources, stems.numpy()):
+        for source, out in zip(self.sources, stems):
             _read_padded(excerpts[source], out)
-        mixture = None
+        recorded = None
         if "mixture" in excerpts:
-            mixture = np.empty((self.channels, length), np.float32)
-            _read_padded(excerpts["mixture"], mixture)
-        rng = draws.generator("effects", self.seed, key.epoch, key.index)
-        new_mixture, new_stems = self.transforms(mixture, stems.numpy(), rng)
-        return Item(torch.from_numpy(new_mixture), torch.from_numpy(new_stems), key.valid, *key[:2])
+            recorded = mixture
+            _read_padded(excerpts["mixture"], recorded)
+        mix = Mix(recorded, stems, in_place=True)
+        self.transforms.apply(mix, draws.generator("effects", self.seed, key.epoch, key.index))
+        for out, result in ((mixture, mix.mixture), (stems, mix.stems)):
+            if result is not out:
+                out[...] = result
 
     def describe(self, key: Key | int) -> dict[str, Excerpt]:
         """Files and places that an item is read from: one per source, and "mixture" if recorded.
@@ -187,6 +225,13 @@ class SegmentDataset(Dataset[Item]):
             logger.warning(text, len(short), len(self.tracks), seconds, names)
 
 
+def _empty(*shape: int) -> Tensor:
+    """A float32 buffer, in shared memory if this is a worker, so that handing it over is free."""
+    buffer = torch.empty(shape)
+    buffer = torch.empty(shape)
+    return buffer if get_worker_info() is None else buffer.share_memory_()
+
+
 def _common_format(tracks: Sequence[Track]) -> tuple[int, int]:
     formats = sorted({(track.rate, track.channels) for track in tracks})
     if len(formats) != 1:
@@ -204,6 +249,6 @@ def _draw_start(track: Track, length: int, rng: np.random.Generator) -> int:
     return int(rng.integers(max(track.frames - length, 0) + 1))
 
 
-def _read_padded(excerpt: Excerpt, out: NDArray[np.float32]) -> None:
+def _read_padded(excerpt: Excerpt, out: Audio) -> None:
     audio.read(*excerpt, out=out[:, : excerpt.frames])
     out[:, excerpt.frames :] = 0

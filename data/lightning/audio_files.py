@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from aimless.errors import ConfigError, DataError
 from data import audio
 from data.audio import printable
+from data.lightning.settings import check_number, setting
 from data.sampling import EvalSampler, Key
 
 __all__ = ["AUDIO_SUFFIXES", "AudioFiles", "Song", "SongDataset"]
@@ -75,11 +76,9 @@ class AudioFiles(pl.LightningDataModule):
         super().__init__()
         self.paths = [paths] if isinstance(paths, str) else list(paths)
         if not self.paths:
-            raise ConfigError("data.init_args.paths: none given; name files or folders")
-        if num_workers < 0:
-            raise ConfigError(f"data.init_args.num_workers: {num_workers} is less than 0")
+            raise ConfigError(f"{setting('paths')}: none given; name files or folders")
         self.recursive = recursive
-        self.num_workers = num_workers
+        self.num_workers = check_number("num_workers", num_workers, low=0)
         self.dataset: SongDataset | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -109,10 +108,10 @@ class AudioFiles(pl.LightningDataModule):
         unique: dict[str, Path] = {}
         for given in map(Path, self.paths):
             if not os.path.lexists(given):
-                raise DataError(f"data.init_args.paths: {printable(given)}: no such file")
+                raise DataError(f"{setting('paths')}: {printable(given)}: no such file")
             found = list(self._search(given)) if given.is_dir() else [given]
             if not found:
-                raise DataError(f"data.init_args.paths: {printable(given)}: no audio in it")
+                raise DataError(f"{setting('paths')}: {printable(given)}: no audio in it")
             for path in found:
                 unique.setdefault(os.path.realpath(path), path)
         return list(unique.values())
@@ -131,7 +130,7 @@ def _refuse_clashes(files: Sequence[Path]) -> None:
         other = first.setdefault(path.stem, path)
         if other is not path:
             raise ConfigError(
-                f"data.init_args.paths: {printable(other)} and {printable(path)} would both be "
+                f"{setting('paths')}: {printable(other)} and {printable(path)} would both be "
                 f"written to a folder named {printable(path.stem)}; separate them in two runs"
             )
 

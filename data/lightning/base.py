@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,19 +9,23 @@ from typing import Any, Literal, NamedTuple
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from aimless.errors import ConfigError
+from aimless.errors import ConfigError, DataError
 from data import folders, tracks
 from data.augment.base import CPUBase
-from data.dataset.base import Item, SegmentDataset
+from data.dataset.base import Item, SegmentDataset, collate
+from data.lightning.settings import (
+    check_choice,
+    check_duration,
+    check_number,
+    default_workers,
+    setting,
+)
 from data.sampling import EvalSampler, TrainSampler
 from data.tracks import BadTrackPolicy, Rules, Track
 
-__all__ = ["BaseDataModule", "Split", "default_workers"]
+__all__ = ["BaseDataModule", "Split"]
 
 SplitName = Literal["train", "val", "test"]
-
-# Segment lengths in seconds outside of this are typing errors, not experiments.
-_SHORTEST, _LONGEST = 0.01, 3600.0
 
 
 class Split(NamedTuple):
@@ -96,27 +98,27 @@ class BaseDataModule(pl.LightningDataModule):
         super().__init__()
         self.root = Path(root)
         self.durations: dict[SplitName, float | None] = {
-            "train": _check_duration("seq_duration", seq_duration),
-            "val": _check_duration("val_seq_duration", val_seq_duration, seq_duration),
-            "test": _check_duration("test_seq_duration", test_seq_duration, seq_duration),
+            "train": check_duration("seq_duration", seq_duration),
+            "val": check_duration("val_seq_duration", val_seq_duration, seq_duration),
+            "test": check_duration("test_seq_duration", test_seq_duration, seq_duration),
         }
-        self.samples_per_track = _check_count("samples_per_track", samples_per_track)
+        self.samples_per_track = check_number("samples_per_track", samples_per_track)
         self.random = random
         self.random_track_mix = random_track_mix
         if random_track_mix and (not random or seq_duration is None):
-            raise ConfigError(f"{_key('random_track_mix')}: true needs random and seq_duration")
+            raise ConfigError(f"{setting('random_track_mix')}: true needs random and seq_duration")
         self.transforms = list(transforms or ())
-        self.batch_size = _check_count("batch_size", batch_size)
-        self.num_workers = num_workers and _check_count("num_workers", num_workers, low=0)
+        self.batch_size = check_number("batch_size", batch_size)
+        self.num_workers = num_workers and check_number("num_workers", num_workers, low=0)
         self.pin_memory = pin_memory
-        self.on_bad_track = on_bad_track
-        self.seed = _check_count("seed", seed, low=0)
+        self.on_bad_track = check_choice("on_bad_track", on_bad_track, ("error", "skip"))
+        self.seed = check_number("seed", seed, low=0)
         self.rules = Rules(
             self.sources,
             self.mixture,
-            _check_count("sample_rate", sample_rate),
-            _check_count("channels", channels),
-            max_length_difference,
+            check_number("sample_rate", sample_rate),
+            check_number("channels", channels),
+            check_number("max_length_difference", max_length_difference, low=0),
         )
         self.datasets: dict[SplitName, SegmentDataset] = {}
 
@@ -171,6 +173,7 @@ class BaseDataModule(pl.LightningDataModule):
             pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
+            collate_fn=collate,
             num_workers=workers,
             pin_memory=pin,
             # Workers keep no state between epochs, so that starting them anew gains nothing.
@@ -211,8 +214,11 @@ class BaseDataModule(pl.LightningDataModule):
         """No track of the validation or test split may be trained on."""
         training = self._find("train")
         for split in self.held_out:
-            if all((self.root / folder).is_dir() for folder, _ in self.splits[split]):
-                folders.check_disjoint(training, self._find(split))
+            try:
+                other = self._find(split)
+            except DataError:
+                continue  # a split that is not there shares no track; its own stage reports it
+            folders.check_disjoint(training, other)
 
     def _find(self, split: SplitName) -> list[folders.TrackFolder]:
         return [
@@ -229,49 +235,13 @@ class BaseDataModule(pl.LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if len(dataset) // world < self.batch_size:
             raise ConfigError(
-                f"{_key('batch_size')}: {len(dataset)} samples, batch {self.batch_size} x "
+                f"{setting('batch_size')}: {len(dataset)} samples, batch {self.batch_size} x "
                 f"{world} rank{'s'[: world > 1]}: not one full batch"
             )
         if dataset.length is None and self.batch_size > 1:
             lengths = {track.frames for track in dataset.tracks}
             if len(lengths) > 1:
                 raise ConfigError(
-                    f"{_key('batch_size')}: {self.batch_size} with seq_duration null needs "
+                    f"{setting('batch_size')}: {self.batch_size} with seq_duration null needs "
                     "tracks of one length; use 1"
                 )
-
-
-def default_workers(ranks: int) -> int:
-    """Loader processes per training process: what is left of its share of the cores, up to 8.
-
-    One core computes, or feeds the device, and one runs everything else. With one or two cores
-    loader processes gain nothing: they compete with the computation, and handing over their
-    batches costs as much as reading them.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, max(0, (cores or 1) // max(ranks, 1) - 2))
-
-
-def _key(name: str) -> str:
-    return f"data.init_args.{name}"
-
-
-def _check_count(name: str, value: int, low: int = 1) -> int:
-    if value < low:
-        raise ConfigError(f"{_key(name)}: {value} is less than {low}")
-    return value
-
-
-def _check_duration(
-    name: str, value: float | str | None, same: float | None = None
-) -> float | None:
-    if value == "same":
-        return same
-    if value is None:
-        return None
-    if isinstance(value, str) or not (math.isfinite(value) and _SHORTEST <= value <= _LONGEST):
-        raise ConfigError(
-            f"{_key(name)}: {value} is not a number of seconds from {_SHORTEST:g} to "
-            f"{_LONGEST:g}, or null for whole tracks"
-        )
-    return value

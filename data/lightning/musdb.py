@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from aimless.errors import ConfigError, DataError
+from aimless.errors import DataError
 from aimless.sources import MDX_SOURCES
 from data.audio import printable
 from data.dataset.musdb import TEST, TRAIN, VALIDATION_TRACKS
 from data.lightning.base import BaseDataModule, Split
+from data.lightning.settings import check_choice, setting
 
 __all__ = ["MUSDB"]
 
@@ -34,9 +35,7 @@ class MUSDB(BaseDataModule):
         self, root: str, *args: Any, split: Literal["musdb", "published"] = "musdb", **kwargs: Any
     ) -> None:
         super().__init__(root, *args, **kwargs)
-        if split not in ("musdb", "published"):
-            raise ConfigError(f"data.init_args.split: {split!r} is not one of musdb, published")
-        self.split = split
+        self.split = check_choice("split", split, ("musdb", "published"))
         test = [Split(TEST)]
         self.splits = {"train": [Split(TRAIN)], "val": test, "test": test}
         if split == "musdb":
@@ -58,7 +57,7 @@ class MUSDB(BaseDataModule):
         # A missing folder has its own message, from the scan.
         if folder.is_dir() and not any((folder / name).is_dir() for name in VALIDATION_TRACKS):
             raise DataError(
-                f"data.init_args.split: 'musdb' validates on {len(VALIDATION_TRACKS)} tracks of "
+                f"{setting('split')}: 'musdb' validates on {len(VALIDATION_TRACKS)} tracks of "
                 f"{printable(folder)}, and none is there; 'published' validates on {TEST!r}"
             )
 

@@ -1,0 +1,134 @@
+"""Files to separate: found, checked before the first, and passed on one song at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from aimless.draws import generator
+from aimless.errors import ConfigError, DataError
+from data import sampling
+from data.lightning import AudioFiles
+from data.lightning.audio_files import Song
+
+
+def write(path: Path, rate: int = 44100, channels: int = 2, seconds: float = 0.2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = generator("files", path.stem).uniform(-0.5, 0.5, (round(rate * seconds), channels))
+    soundfile.write(path, samples, rate)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "songs"
+    write(root / "b.wav")
+    write(root / "a.flac", rate=48000)
+    write(root / "c.ogg", channels=1)
+    write(root / "album" / "d.mp3")
+    write(root / ".hidden.wav")
+    write(root / ".trash" / "e.wav")
+    (root / "notes.txt").write_text("no audio")
+    return root
+
+
+def found(*paths: Path | str, **settings: Any) -> list[str]:
+    datamodule = AudioFiles([str(path) for path in paths], **settings)
+    datamodule.setup("predict")
+    return [Path(song.path).name for song in datamodule.predict_dataloader()]
+
+
+def test_folders_are_searched_in_order(folder: Path) -> None:
+    assert found(folder) == ["a.flac", "b.wav", "c.ogg", "d.mp3"]
+    assert found(folder, recursive=False) == ["a.flac", "b.wav", "c.ogg"]
+
+
+def test_files_in_the_given_order_and_once(folder: Path) -> None:
+    assert found(folder / "c.ogg", folder / "b.wav") == ["c.ogg", "b.wav"]
+    assert found(folder / "c.ogg", folder) == ["c.ogg", "a.flac", "b.wav", "d.mp3"]
+
+
+def test_songs_keep_their_rate_and_channels(folder: Path) -> None:
+    datamodule = AudioFiles(str(folder))
+    datamodule.setup()
+    songs = list(datamodule.predict_dataloader())
+    assert all(isinstance(song, Song) for song in songs)
+    assert [song.rate for song in songs] == [48000, 44100, 44100, 44100]
+    assert [song.audio.shape[0] for song in songs] == [2, 2, 1, 2]
+    assert all(song.audio.dtype == torch.float32 for song in songs)
+    expected, _ = soundfile.read(folder / "b.wav", dtype="float32")
+    np.testing.assert_array_equal(songs[1].audio, expected.T)
+
+
+def test_worker_processes_give_the_same(folder: Path) -> None:
+    assert found(folder, num_workers=1) == found(folder)
+
+
+def test_missing_paths_and_folders_without_audio(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.init_args\.paths: .*nope.*no such file"):
+        found(tmp_path / "nope")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no audio in it"):
+        found(tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"data\.init_args\.paths: none given"):
+        AudioFiles([])
+    with pytest.raises(ConfigError, match=r"data\.init_args\.num_workers: -1"):
+        AudioFiles("x", num_workers=-1)
+
+
+def test_bad_files_are_all_listed(folder: Path) -> None:
+    (folder / "bad.wav").write_text("text")
+    with pytest.raises(DataError, match=r"bad\.wav: not readable audio") as error:
+        found(folder)
+    assert "\n" not in str(error.value)
+    (folder / "empty.mp3").touch()
+    with pytest.raises(DataError) as error:
+        found(folder)
+    head, *lines = str(error.value).splitlines()
+    assert head == "2 of 6 files are bad:"
+    assert [Path(line.split(":")[0].strip()).name for line in lines] == ["bad.wav", "empty.mp3"]
+
+
+def test_equal_names_would_overwrite_each_other(folder: Path) -> None:
+    write(folder / "album" / "b.flac")
+    with pytest.raises(ConfigError, match=r"b\.wav and .*b\.flac would both be written") as error:
+        found(folder)
+    assert error.value.exit_code == 2
+
+
+def test_ranks_share_the_songs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(sampling, "rank_and_world_size", lambda rank=rank: (rank, 3))
+        shares.append(found(folder))
+    assert [len(share) for share in shares] == [2, 1, 1]
+    assert sorted(name for share in shares for name in share) == [
+        "a.flac",
+        "b.wav",
+        "c.ogg",
+        "d.mp3",
+    ]
+
+
+class Echo(pl.LightningModule):
+    def predict_step(self, batch: Song) -> tuple[str, torch.Size, int]:
+        return Path(batch.path).name, batch.audio.shape, batch.rate
+
+
+def test_a_trainer_gets_one_song_at_a_time(folder: Path) -> None:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+    results = trainer.predict(Echo(), AudioFiles(str(folder / "album")))
+    assert results is not None
+    assert [(name, rate) for name, _, rate in results] == [("d.mp3", 44100)]
