@@ -22,12 +22,23 @@ from numpy.typing import NDArray
 from aimless.errors import DataError
 from data.riff import audio_bytes
 
-__all__ = ["AudioInfo", "AudioReadError", "check", "info", "load", "printable", "read"]
+__all__ = [
+    "AudioInfo",
+    "AudioReadError",
+    "check",
+    "check_samples",
+    "info",
+    "load",
+    "may_be_nonfinite",
+    "printable",
+    "read",
+]
 
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
+_BLOCK_FRAMES = 1 << 18
 _INT16_SCALE = np.float32(1 / 32768)
 
 # FFmpeg also reads playlists, which name other files and addresses; these formats hold sound only.
@@ -113,6 +124,30 @@ def read(
         raise AudioReadError(_excerpt_message(path, start, frames, reason))
     out[...] = block.T
     return out
+
+
+def check_samples(path: PathLike) -> None:
+    """Read a whole WAV or FLAC file and make sure that all samples are finite.
+
+    Only float encodings can hold anything else; `may_be_nonfinite` tells them.
+
+    Raises:
+        AudioReadError: names the first frame that is NaN or infinite.
+    """
+    with _open(path) as file:
+        start = 0
+        for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True):
+            if not np.isfinite(block).all():
+                frame = start + _first_bad_frame(block.T)
+                raise AudioReadError(
+                    f"{printable(path)}: frame {frame} is not finite (NaN or infinite)"
+                )
+            start += len(block)
+
+
+def may_be_nonfinite(header: AudioInfo) -> bool:
+    """Whether the encoding of a file has numbers that are not finite."""
+    return header.subtype in ("FLOAT", "DOUBLE")
 
 
 def load(path: PathLike) -> tuple[NDArray[np.float32], int]:

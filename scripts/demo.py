@@ -87,7 +87,11 @@ def score(folder: Path, streams: dict[str, np.ndarray], rate: int) -> dict[str, 
     for name in MDX_SOURCES:
         estimate, _ = soundfile.read(folder / f"{name}.wav", dtype="float32")
         rows[name] = [
-            float(sdr(torch.from_numpy(guess[part])[None], torch.from_numpy(streams[name][part])[None]))
+            float(
+                sdr(
+                    torch.from_numpy(guess[part])[None], torch.from_numpy(streams[name][part])[None]
+                )
+            )
             for part in (slice(0, cut), slice(cut, None))
             for guess in (streams["mixture"], estimate)
         ]

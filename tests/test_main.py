@@ -197,8 +197,10 @@ class TestFit:
             ("xumx", ["--model.init_args.model.init_args.hidden_channels", "8"]),
             (
                 "demucs",
-                ["--model.init_args.model.init_args.channels", "2"]
-                + ["--model.init_args.model.init_args.depth", "4"],
+                [
+                    *("--model.init_args.model.init_args.channels", "2"),
+                    *("--model.init_args.model.init_args.depth", "4"),
+                ],
             ),
         ],
     )
@@ -364,7 +366,7 @@ MISTAKES = {
     "sample rate": (
         {"data__init_args__sample_rate": 48000},
         3,
-        ["44100", "48000", "mixture.wav"],
+        ["44100", "48000", "drums.wav"],
     ),
 }
 
@@ -433,6 +435,20 @@ class TestMistakes:
         assert main("validate", "--config", trained[1], *words) == 3
         assert said in error_line(capsys)
         assert not (tmp_path / "ran").exists()
+
+    def test_faults_in_training_and_validation_songs_are_listed_together(
+        self, musdb_copy, tmp_path, capsys
+    ):
+        gone = [
+            musdb_copy / "train" / "Synthetic - First Song" / "vocals.wav",
+            musdb_copy / "train" / "Meaxic - Take A Step" / "drums.wav",  # a validation song
+        ]
+        for path in gone:
+            path.unlink()
+        (tmp_path / "run").mkdir()
+        assert main("fit", "--config", experiment(musdb_copy, tmp_path / "run")) == 3
+        message = capsys.readouterr().err
+        assert all(f"{path}: missing" in message for path in gone)
 
     def test_a_bad_track_is_skipped_when_asked(self, musdb_copy, tmp_path, capsys):
         bad = musdb_copy / "train" / "Synthetic - First Song" / "vocals.wav"

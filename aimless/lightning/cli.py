@@ -55,12 +55,12 @@ class SaveConfig(pl.Callback):
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
-        self.text = parser.dump(config, skip_none=False)
+        self.text = parser.dump(config, skip_unset=False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file when a run begins; by now the checkpoint folder is known."""
         folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.log_dir
-        if folder is None or trainer.fast_dev_run or not trainer.is_global_zero:
+        if folder is None or getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
             return
         os.makedirs(folder, exist_ok=True)
         temporary = Path(folder) / ".config.yaml.part"
@@ -86,7 +86,7 @@ class SeparationCLI(LightningCLI):
         self._wanted = next(word for word in args if word in SUBCOMMANDS)
         set_loader("yaml", parse_yaml, (ConfigError,))
         super().__init__(
-            save_config_callback=SaveConfig,
+            save_config_callback=SaveConfig,  # type: ignore[arg-type] # as good as its subclass
             trainer_defaults=trainer_defaults,
             seed_everything_default=0,
             parser_kwargs={
@@ -134,7 +134,7 @@ class SeparationCLI(LightningCLI):
         if printing:
             text = self._parser(subcommand).dump(
                 self.config[subcommand],
-                skip_none="skip_null" in printing[-1],
+                skip_unset="skip_unset" in printing[-1],
                 skip_default="skip_default" in printing[-1],
             )
             print(text, end="")

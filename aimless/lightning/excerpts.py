@@ -56,9 +56,8 @@ class LogExcerpts(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Log the items of this batch that belong to the set."""
-        if trainer.sanity_checking or trainer.fast_dev_run or not trainer.is_global_zero:
-            return
-        if not outputs or not trainer.loggers:
+        trial = trainer.sanity_checking or getattr(trainer, "fast_dev_run", False)
+        if trial or not trainer.is_global_zero or not trainer.loggers or not outputs:
             return
         for stems, estimates in zip(outputs["stems"], outputs["estimates"]):
             if self._seen >= self.count:

