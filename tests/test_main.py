@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -476,17 +477,41 @@ class TestShowing:
         code = "import sys, main; main.run({}, ['--help']); print('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        for word in ("fit", "validate", "test", "predict", "--print_config"):
+        for word in ("fit", "validate", "test", "predict", "exit status"):
             assert word in done.stdout
         assert done.stdout.splitlines()[-1] == "False"
 
-    def test_help_of_a_subcommand(self, capsys):
-        with pytest.raises(SystemExit) as left:
-            main("fit", "--help")
-        assert left.value.code == 0
+    @pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
+    def test_help_of_a_subcommand_names_options_that_exist(self, name, capsys):
+        assert main(name, "--help") == 0
         text = capsys.readouterr().out
-        for word in ("--trainer.max_steps", "--model", "--data", "--excerpts.count"):
-            assert word in text
+        with pytest.raises(SystemExit) as left:
+            main(name, "--help_all")
+        assert left.value.code == 0
+        everything = capsys.readouterr().out
+        named = set(re.findall(r"--[\w.]+", text)) - {"--KEY", "--help_all"}
+        assert len(named) > 15
+        for option in named:
+            # what belongs to a class is told by the class
+            known = re.match(r"--(model|data|optimizer)(?=\.init_args)", option)
+            assert (known[0] if known else option) in everything, option
+        assert max(map(len, text.splitlines())) <= 100
+
+    @pytest.mark.parametrize(
+        ("help_of", "options"),
+        [
+            ("--data.help=data.lightning.MUSDB", r"--data\.init_args\.(root|batch_\w+|on_\w+)"),
+            ("--data.help=data.lightning.AudioFiles", r"--data\.init_args\.(paths)"),
+        ],
+    )
+    def test_help_names_settings_that_the_classes_have(self, help_of, options, capsys):
+        assert main("fit", "--help") == main("predict", "--help") == 0
+        named = set(re.findall(options, capsys.readouterr().out))
+        with pytest.raises(SystemExit):
+            main("fit", help_of)
+        text = capsys.readouterr().out
+        assert named
+        assert all(f"init_args.{name}" in text or f".{name} " in text for name in named), text
 
     def test_print_config_shows_what_will_run(self, capsys):
         words = ["--config", "cfg/xumx.yaml", "--data.init_args.root", "/x", "--print_config"]

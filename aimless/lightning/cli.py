@@ -26,9 +26,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from aimless.config import accepted_arguments, parse_yaml, share_settings
 from aimless.errors import ConfigError, DataError
 from aimless.lightning.excerpts import LogExcerpts
+from aimless.lightning.help import SUBCOMMANDS
 from aimless.lightning.messages import explain, locate
 from aimless.lightning.progress import AudioProgressBar
-from aimless.lightning.run import SUBCOMMANDS, config_files
+from aimless.lightning.run import config_files
 from aimless.lightning.writer import StemWriter
 
 __all__ = ["SaveConfig", "SeparationCLI", "check_checkpoint", "run_lightning"]
