@@ -105,7 +105,8 @@ def subcommand_help(name: str) -> str:
     return f"""\
 usage: python main.py {name} --config FILE [--KEY VALUE ...]
 
-{SUBCOMMANDS[name]} Any setting of the experiment can be given as --KEY VALUE.
+{SUBCOMMANDS[name]}
+Any setting of the experiment can be given as --KEY VALUE.
 
   python main.py {name} {_EXAMPLES[name]}
 
