@@ -18,13 +18,14 @@ help: ## list the targets
 install: $(INSTALLED) ## make .venv and install the pinned set (about 5 GB)
 
 $(INSTALLED): constraints.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: needs Python 3.10 or newer, found " + sys.version.split()[0])'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,torchaudio]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: needs Python 3.10 or newer, found " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV), once: about 5 GB, a minute or more ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,torchaudio]'
+	@touch $@
 
-demo: $(INSTALLED) ## train, test and use a separator on a real song (3 to 5 minutes)
-	$(BIN)/python scripts/demo.py
+demo: $(INSTALLED) ## train, test and use a separator on a real song (two minutes on two cores)
+	@$(BIN)/python scripts/demo.py
 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,10 +16,13 @@ class AudioProgressBar(TQDMProgressBar):
     """Lightning's bar, without the version number; `predict` shows one bar per song.
 
     Args:
-        refresh_rate: update every so many batches; 0 shows no bar.
+        refresh_rate: update every so many batches; 0 shows no bar. None: every batch on a
+            terminal, every 50 in a log file.
     """
 
-    def __init__(self, refresh_rate: int = 1) -> None:
+    def __init__(self, refresh_rate: int | None = None) -> None:
+        if refresh_rate is None:
+            refresh_rate = 1 if sys.stderr.isatty() else 50
         super().__init__(refresh_rate=refresh_rate, leave=False)
         self._song: tqdm | None = None
 

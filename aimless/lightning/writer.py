@@ -52,8 +52,9 @@ class StemWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the stems of one song."""
-        paths = write_stems(self._folder(batch), outputs, batch.rate)
-        print(f"{batch.path}: " + ", ".join(str(path) for path in paths), flush=True)
+        folder = self._folder(batch)
+        paths = write_stems(folder, outputs, batch.rate)
+        print(f"{batch.path} -> {folder}: {', '.join(path.name for path in paths)}", flush=True)
 
     def _folder(self, song: Any) -> Path:
         return self.output_dir / Path(song.path).stem
