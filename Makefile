@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-# Let malloc keep what a training step frees: 1.2 to 2.4 times faster on a CPU (docs/performance.md).
+# Let malloc keep what a training step frees: 1.5 times faster and more on a CPU (docs/performance.md).
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 

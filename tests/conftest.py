@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ import soundfile
 
 from aimless.draws import generator
 from aimless.sources import MDX_SOURCES
+
+# Two test processes share the cores; threads of their own would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Stems: (channels, frames) float64, peak 0.2, so that four of them cannot clip.
 Synthesiser = Callable[[np.ndarray, np.random.Generator], np.ndarray]
