@@ -164,8 +164,9 @@ def _share_sources(separator: _Node, network: _Node) -> None:
         if not network.accepts(name):
             continue
         stated = network.init_args.setdefault(name, value)
-        same = sorted(stated) == sorted(value) if isinstance(value, list) else stated == value
-        if not same:
+        if isinstance(value, list) and sorted(stated) == sorted(value):
+            network.init_args[name] = value  # output i is the i-th target
+        elif stated != value:
             raise ConfigError(
                 f"{network.key}.init_args.{name}: {stated} does not fit the targets "
                 f"{', '.join(targets)}; leave it out, or name the same sources"

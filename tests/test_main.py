@@ -430,7 +430,7 @@ class TestMistakes:
         elif damage == "other weights":
             path.write_bytes(whole)
             words += ["--model.init_args.model.init_args.nb_layers", "2"]
-            said = "do not fit X_UMX"
+            said = "its nb_layers is 1, the config says 2"
         elif damage == "code":
             torch.save({"state_dict": {}, "marker": _Payload(str(tmp_path / "ran"))}, path)
         assert main("validate", "--config", trained[1], *words) == 3

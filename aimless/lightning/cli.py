@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +21,18 @@ from jsonargparse import ArgumentError, Namespace, set_loader
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.optim import Optimizer
 
 from aimless.config import accepted_arguments, parse_yaml, share_settings
 from aimless.errors import ConfigError, DataError
 from aimless.lightning.excerpts import LogExcerpts
+from aimless.lightning.guard import NonFiniteGuard
 from aimless.lightning.help import SUBCOMMANDS
 from aimless.lightning.messages import explain, locate
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.run import config_files
 from aimless.lightning.writer import StemWriter
+from aimless.weights import read_checkpoint
 
 __all__ = ["SaveConfig", "SeparationCLI", "check_checkpoint", "run_lightning"]
 
@@ -84,6 +86,7 @@ class SeparationCLI(LightningCLI):
     """
 
     def __init__(self, trainer_defaults: dict[str, Any], args: Sequence[str]) -> None:
+        self._saved_config: Any = None
         self._wanted = next(word for word in args if word in SUBCOMMANDS)
         set_loader("yaml", parse_yaml, (ConfigError,))
         super().__init__(
@@ -107,7 +110,8 @@ class SeparationCLI(LightningCLI):
         return self.init_parser(**kwargs)  # only named in the help: no arguments, at no cost
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what validation logs and what `predict` writes."""
+        """Add what guards training, what validation logs and what `predict` writes."""
+        parser.add_lightning_class_args(NonFiniteGuard, "guard")
         parser.add_lightning_class_args(LogExcerpts, "excerpts")
         parser.add_lightning_class_args(StemWriter, "stems")
 
@@ -165,7 +169,7 @@ class SeparationCLI(LightningCLI):
             return
         config["weights_only"] = True  # a checkpoint is data, never code
         if path not in ("last", "best", "hpc"):
-            check_checkpoint(path)
+            self._saved_config = check_checkpoint(path).get("config")
 
     def instantiate_classes(self) -> None:
         """Build network, loss, data and trainer; what their constructors refuse is one line."""
@@ -190,6 +194,37 @@ class SeparationCLI(LightningCLI):
         except (ValueError, RuntimeError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except DataError as error:
+            if "do not fit" not in str(error):
+                raise
+            raise DataError(f"{error}{self._differing_argument()}") from error
+
+    def _differing_argument(self) -> str:
+        """Where the network of the checkpoint's config differs from that of this run."""
+        if not isinstance(self._saved_config, str):
+            return ""
+        theirs = parse_yaml(self._saved_config)["model"]["init_args"]["model"]
+        ours = self.config[self.config.subcommand].as_dict()["model"]["init_args"]["model"]
+        if theirs["class_path"] != ours["class_path"]:
+            return f"; it holds a {theirs['class_path']}"
+        for name, value in theirs.get("init_args", {}).items():
+            if (mine := ours.get("init_args", {}).get(name)) != value:
+                return f"; its {name} is {value}, the config says {mine}"
+        return ""
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: pl.LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
+    ) -> Any:
+        """Step a schedule that counts optimizer steps, `interval = "step"`, after each of them."""
+        if getattr(lr_scheduler, "interval", "epoch") == "step":
+            scheduler = {"scheduler": lr_scheduler, "interval": "step"}
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+
     def after_fit(self) -> None:
         """A run without a step did not do what was asked."""
         trainer = self.trainer
@@ -197,25 +232,19 @@ class SeparationCLI(LightningCLI):
             raise ConfigError("no training step was made; see the messages above")
 
 
-def check_checkpoint(path: str) -> None:
-    """Refuse a checkpoint that is missing, damaged, or more than data.
+def check_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint to go on from, or to use.
 
     Raises:
-        DataError: with the path and the reason.
+        DataError: it is missing, damaged, more than data, or without network weights.
     """
-    if not Path(path).is_file():
-        raise DataError(f"--ckpt_path {path}: no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"--ckpt_path {path}: holds more than weights and settings, and is not loaded: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"--ckpt_path {path}: damaged or not a checkpoint") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        checkpoint = read_checkpoint(path)
+    except DataError as error:
+        raise DataError(f"--ckpt_path {error}") from error
+    if "state_dict" not in checkpoint:
         raise DataError(f"--ckpt_path {path}: not a training checkpoint (no 'state_dict' in it)")
+    return checkpoint
 
 
 def run_lightning(trainer_defaults: dict[str, Any], words: Sequence[str]) -> None:

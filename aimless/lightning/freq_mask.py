@@ -7,13 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from aimless.lightning.separator import LossOutput, SourceSeparator
+from aimless.network import MaskPipeline
 from aimless.transforms import STFT
 from aimless.utils import MWF
 
 __all__ = ["MaskPredictor"]
 
 
-class MaskPredictor(SourceSeparator):
+class MaskPredictor(MaskPipeline, SourceSeparator):
     """A network from the mixture's magnitude spectrogram to masks, and a Wiener filter.
 
     Args:
@@ -28,8 +29,6 @@ class MaskPredictor(SourceSeparator):
         n_iter: iterations of the Wiener filter that follows the masks.
         **kwargs: those of `SourceSeparator`.
     """
-
-    estimate_ndim = 5
 
     def __init__(
         self,
@@ -47,21 +46,9 @@ class MaskPredictor(SourceSeparator):
         self.spec = STFT(n_fft, hop_length)
         self.filter = MWF(residual_model, softmask, alpha, n_iter)
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """(batch, channels, samples) -> (batch, targets, channels, samples)."""
-        spectrogram = self.spec(mixture)  # (B, C, F, T)
-        return self._stems(self._masks(spectrogram), spectrogram, mixture.shape[-1])
-
     def compute_loss(self, mixture: Tensor, stems: Tensor) -> LossOutput:
         """The criterion's loss of the masks."""
         spectrogram = self.spec(mixture)
-        masks = self._masks(spectrogram)
+        masks = self.masks(spectrogram)
         loss, parts = self.criterion(masks, self.spec(stems), spectrogram, stems, mixture)
-        return loss, parts, lambda: self._stems(masks, spectrogram, mixture.shape[-1])
-
-    def _masks(self, spectrogram: Tensor) -> Tensor:
-        return self.check_estimates(self.model(spectrogram.abs()))
-
-    def _stems(self, masks: Tensor, spectrogram: Tensor, samples: int) -> Tensor:
-        filtered = self.filter(masks, spectrogram)[:, : len(self.targets)]  # without residual
-        return self.spec.inverse(filtered, samples)
+        return loss, parts, lambda: self.apply_masks(masks, spectrogram, mixture.shape[-1])

@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -22,14 +23,13 @@ from aimless.draws import generator
 from aimless.errors import ConfigError, DataError
 from aimless.lightning.progress import AudioProgressBar
 from aimless.metrics import SourceSDR
+from aimless.network import audio_channels, name_outputs
 from aimless.overlap_add import OverlapAdd
 from aimless.separate import separate
 from aimless.sources import resolve_targets
+from aimless.weights import adopt_parameter_order, compare_weights, network_weights
 
 __all__ = ["SourceSeparator"]
-
-#: What older checkpoints hold beside the network's weights; all of it is made from the config.
-_DERIVED = ("targets_idx", "spec.", "inv_spec.", "criterion.", "transforms.", "sdr.")
 
 #: (loss, parts to log, a call that gives the estimates)
 LossOutput = tuple[Tensor, dict[str, Tensor], Callable[[], Tensor]]
@@ -52,6 +52,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         log_sdr_every_n_steps: training steps between two scores of the training batch; a score
             costs a frequency-domain separator a filter and an inverse STFT.
         seed: of the device augmentation; follows seed_everything.
+        compile: the network, with `torch.compile`; needs a C++ compiler (CPU) or Triton (GPU).
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class SourceSeparator(pl.LightningModule, ABC):
         overlap_add: OverlapAdd = OverlapAdd(),  # noqa: B008  (frozen)
         log_sdr_every_n_steps: int = 10,
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.sources, self.targets = resolve_targets(targets, target_track)
         self.target_indices = [self.sources.index(name) for name in self.targets]
+        name_outputs(model, self.targets)
         self.model = model
         self.criterion = criterion
         self.transforms = nn.ModuleList(transforms or [])
@@ -76,6 +79,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         self.overlap_add = overlap_add
         self.log_sdr_every_n_steps = log_sdr_every_n_steps
         self.seed = seed
+        self._to_compile = compile
         self.scores = SourceSDR(self.targets)
         self.losses = MeanMetric()
 
@@ -218,31 +222,36 @@ class SourceSeparator(pl.LightningModule, ABC):
     @property
     def channels(self) -> int | None:
         """Audio channels of the network; None if its class does not say."""
-        for name in ("audio_channels", "nb_channels", "in_channels"):
-            if isinstance(value := getattr(self.model, name, None), int):
-                return value
-        return None
+        return audio_channels(self.model)
 
     # -- start: everything that can be wrong ----------------------------------------------
 
     def on_fit_start(self) -> None:
         """Compare the data with the targets, and send one segment through network and loss."""
-        data = getattr(self.trainer, "datamodule", None)
-        self._check_data(data)
-        seconds = getattr(data, "seq_duration", None) or 1.0
-        channels = getattr(data, "channels", None)
-        if channels is not None:
-            self._try_shapes(channels, self._samples(seconds))
+        data = self._check_data()
+        count = self.channels or "any number of"
+        rank_zero_info(
+            f"Separates {', '.join(self.targets)} of {', '.join(self.sources)}; "
+            f"{count} channel{'s'[: count != 1]} at {self.sample_rate} Hz"
+        )
+        if (channels := getattr(data, "channels", None)) is not None:
+            self._try_shapes(channels, self._samples(getattr(data, "seq_duration", None) or 1.0))
+        self._compile_network()
 
     def on_validation_start(self) -> None:
         """Compare the data with the targets."""
-        self._check_data(getattr(self.trainer, "datamodule", None))
+        self._check_data()
+        self._compile_network()
 
-    def on_test_start(self) -> None:
-        """Compare the data with the targets."""
-        self._check_data(getattr(self.trainer, "datamodule", None))
+    on_test_start = on_validation_start
 
-    def _check_data(self, data: Any) -> None:
+    def _compile_network(self) -> None:
+        if self._to_compile:
+            self.model.compile()  # in place: the keys of the state dict stay
+            self._to_compile = False
+
+    def _check_data(self) -> Any:
+        data = getattr(self.trainer, "datamodule", None)
         for name, mine in (("sources", self.sources), ("sample_rate", self.sample_rate)):
             theirs = getattr(data, name, mine)
             theirs = tuple(theirs) if isinstance(theirs, list) else theirs
@@ -250,6 +259,7 @@ class SourceSeparator(pl.LightningModule, ABC):
                 raise ConfigError(
                     f"{name}: {type(data).__name__} gives {theirs}, but the model expects {mine}"
                 )
+        return data
 
     @torch.no_grad()
     def _try_shapes(self, channels: int, samples: int) -> None:
@@ -274,44 +284,15 @@ class SourceSeparator(pl.LightningModule, ABC):
         finally:
             self.train(training)
 
-    def check_estimates(self, estimates: Tensor) -> Tensor:
-        """Give one target its source axis, and refuse another number of sources than targets.
-
-        Shape:
-            - estimates: (batch, targets, ...), or (batch, ...) without it where there is one
-        """
-        if len(self.targets) == 1 and estimates.ndim == self.estimate_ndim - 1:
-            estimates = estimates.unsqueeze(1)
-        if estimates.ndim != self.estimate_ndim or estimates.shape[1] != len(self.targets):
-            raise ConfigError(
-                f"{type(self.model).__name__} gives a tensor of shape {tuple(estimates.shape)}, "
-                f"but there are {len(self.targets)} targets: {', '.join(self.targets)}"
-            )
-        return estimates
-
-    #: Axes of what the network returns, source axis included.
-    estimate_ndim = 4
-
     # -- checkpoints ----------------------------------------------------------------------
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the network's weights, whatever wrote them; say shortly if they do not fit."""
-        state = checkpoint["state_dict"]
-        for key in [key for key in state if key.startswith(_DERIVED)]:
-            del state[key]
-        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        theirs = {name: tuple(value.shape) for name, value in state.items()}
-        faults = [f"missing {name}" for name in own if name not in theirs]
-        faults += [f"unexpected {name}" for name in theirs if name not in own]
-        faults += [
-            f"{name} is {theirs[name]} instead of {shape}"
-            for name, shape in own.items()
-            if theirs.get(name, shape) != shape
-        ]
+        state = network_weights(checkpoint["state_dict"])
+        faults = compare_weights(self.model.state_dict(), state)
         if faults:
-            more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
             raise DataError(
-                f"the checkpoint's weights do not fit {type(self.model).__name__}: "
-                + "; ".join(faults[:5])
-                + more
+                f"the checkpoint's weights do not fit {type(self.model).__name__}: {faults}"
             )
+        adopt_parameter_order(checkpoint, state, self.model)
+        checkpoint["state_dict"] = {f"model.{name}": value for name, value in state.items()}

@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from aimless.lightning.separator import LossOutput, SourceSeparator
+from aimless.network import WaveformPipeline
 
 __all__ = ["WaveformSeparator"]
 
 
-class WaveformSeparator(SourceSeparator):
+class WaveformSeparator(WaveformPipeline, SourceSeparator):
     """A network from the mixture's waveform to the stems' waveforms.
 
     Args:
@@ -29,10 +30,6 @@ class WaveformSeparator(SourceSeparator):
             warnings.warn("use_sdx_targets is old; write target_track: sdx", FutureWarning, 2)
             kwargs["target_track"] = "sdx"
         super().__init__(model, criterion, **kwargs)
-
-    def forward(self, mixture: Tensor) -> Tensor:
-        """(batch, channels, samples) -> (batch, targets, channels, samples or fewer)."""
-        return self.check_estimates(self.model(mixture))
 
     def compute_loss(self, mixture: Tensor, stems: Tensor) -> LossOutput:
         """The criterion's loss of the estimates."""

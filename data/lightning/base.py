@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader
 
 from aimless.errors import ConfigError, DataError
-from data import folders, tracks
+from data import audio, folders, tracks
 from data.augment.base import CPUBase
 from data.dataset.base import Item, SegmentDataset, collate
 from data.lightning.settings import (
@@ -20,7 +21,7 @@ from data.lightning.settings import (
     default_workers,
     setting,
 )
-from data.sampling import EvalSampler, TrainSampler
+from data.sampling import EvalSampler, Key, TrainSampler
 from data.tracks import BadTrackPolicy, Rules, Track
 
 __all__ = ["BaseDataModule", "Split"]
@@ -183,6 +184,25 @@ class BaseDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Item]:
         """All of the test tracks, in order."""
         return self._eval_loader("test")
+
+    def describe(self, batch: Item) -> list[str]:
+        """Where the items of a training batch come from, in a line each.
+
+        Args:
+            batch: as `train_dataloader` gives it; only its epochs and indices are used.
+
+        Returns:
+            Of each item the files that it was read from, with their offsets in seconds.
+        """
+        dataset = self.datasets["train"]
+        epochs, indices = (torch.as_tensor(field).tolist() for field in (batch.epoch, batch.index))
+        return [
+            ", ".join(
+                f"{audio.printable(path)} from {start / dataset.rate:.3f} s"
+                for path, start, _ in dataset.describe(Key(epoch, index)).values()
+            )
+            for epoch, index in zip(epochs, indices)
+        ]
 
     def _eval_loader(self, split: SplitName) -> DataLoader[Item]:
         dataset = self.datasets[split]

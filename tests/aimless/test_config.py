@@ -111,6 +111,13 @@ def test_sources_follow_the_targets_in_source_order():
     assert config["model"]["init_args"]["model"]["init_args"]["nb_sources"] == 2
 
 
+def test_a_list_of_sources_in_another_order_follows_the_targets():
+    config = experiment()
+    config["model"]["init_args"]["model"]["init_args"]["sources"] = ["vocals", "drums"]
+    share_settings(config)
+    assert config["model"]["init_args"]["model"]["init_args"]["sources"] == ["drums", "vocals"]
+
+
 def test_two_values_for_one_setting_are_refused_with_both_keys():
     config = experiment(n_fft=2048)
     config["model"]["init_args"]["model"]["init_args"]["n_fft"] = 4096

@@ -74,7 +74,7 @@ def test_weights_that_do_not_fit_are_listed_shortly():
     with pytest.raises(DataError) as caught:
         module.on_load_checkpoint(saved)
     message = str(caught.value)
-    assert "missing model.input_means" in message
-    assert "unexpected model.extra" in message
-    assert "model.input_scale is (3,) instead of" in message
+    assert "missing input_means" in message
+    assert "unexpected extra" in message
+    assert "input_scale is (3,) instead of" in message
     assert "\n" not in message

@@ -1,0 +1,226 @@
+"""Keeps numbers that are not finite out of the weights and off the disk."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, distributed, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from aimless.errors import ConfigError, NumericalError
+
+__all__ = ["NonFiniteGuard"]
+
+logger = logging.getLogger(__name__)
+
+#: Items that a message names; a batch of thousands would bury its line.
+_NAMED = 64
+
+
+class NonFiniteGuard(pl.Callback):
+    """Skips optimizer steps whose loss or gradients are not finite, and stops after too many.
+
+    A skipped step leaves weights, optimizer state and buffers (the running statistics of
+    batch norm) as they were before its batches, on all ranks, whichever rank had the bad batch.
+    Step count, learning-rate schedule and random state go on. With accumulated gradients a
+    bad batch costs the whole step. A warning names the step and the items of the batch, as far
+    as the data module has `describe(batch) -> list[str]`; `train/skipped_steps` counts.
+
+    The checks run on the device. Whether to step is decided on the host, as optimizers are
+    driven from there, which costs one read of a few numbers per optimizer step, and with several
+    ranks one reduction of two numbers; batches that are accumulated in between cost neither.
+
+    In 16-bit mixed precision gradients overflow in the normal course, until the gradient
+    scaler has found its scale. It skips such steps itself; only the loss is looked at.
+
+    Args:
+        limit: skipped steps in a row after which the run stops; 0 never stops it.
+
+    Raises:
+        ConfigError: a negative limit.
+        NumericalError: while training, after `limit` skipped steps in a row; while saving, if
+            a weight is not finite.
+    """
+
+    def __init__(self, limit: int = 10) -> None:
+        if limit < 0:
+            raise ConfigError(f"guard.limit: {limit}; must be 0 or more")
+        self.limit = limit
+        self.skipped = 0
+        self._in_a_row = 0
+        self._first = ""  # what was said of the first one in a row
+        self._batches: list[Any] = []  # since the last optimizer step, without their audio
+        self._bad_losses: dict[int, Tensor] = {}  # position in _batches -> bool scalar
+        self._saved_names: frozenset[str] = frozenset()
+        self._buffers: dict[str, Tensor] = {}
+
+    # -- before the step: what happened, and what it may have changed -----------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with no batch seen."""
+        self._in_a_row = 0
+        self._batches, self._bad_losses = [], {}
+        # A buffer that checkpoints leave out is a constant or a cache: nothing to restore.
+        self._saved_names = frozenset(pl_module.state_dict())
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the buffers as they are before the first batch of an optimizer step."""
+        if not self._batches:
+            self._buffers = {
+                name: buffer.detach().clone() for name, buffer in self._saved_buffers(pl_module)
+            }
+        self._batches.append(_without_audio(batch))
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Check the loss of each batch."""
+        self._bad_losses[len(self._batches) - 1] = ~loss.detach().isfinite().all()
+
+    def _saved_buffers(self, pl_module: nn.Module) -> list[tuple[str, Tensor]]:
+        return [item for item in pl_module.named_buffers() if item[0] in self._saved_names]
+
+    # -- the step ---------------------------------------------------------------------------
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Take the gradients away if anything is not finite: optimizers pass over None."""
+        batches, losses = self._batches, self._bad_losses
+        self._batches, self._bad_losses = [], {}
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        gradients_bad = None if scaled else _any_gradient_bad(pl_module)
+        bad, loss_bad, mine = _decide(
+            trainer, pl_module.device, list(losses.values()), gradients_bad
+        )
+        if bad:
+            pl_module.zero_grad(set_to_none=True)
+            self._restore(pl_module)
+            suspects = [batches[position] for position, is_bad in zip(losses, mine) if is_bad]
+            self._count(trainer, suspects if loss_bad else batches, loss_bad)
+        else:
+            self._in_a_row = 0
+        pl_module.log("train/skipped_steps", float(self.skipped))
+
+    @torch.no_grad()
+    def _restore(self, pl_module: nn.Module) -> None:
+        for name, buffer in self._saved_buffers(pl_module):
+            buffer.copy_(self._buffers[name])
+
+    def _count(self, trainer: pl.Trainer, suspects: list[Any], loss_bad: bool) -> None:
+        """Say what happened; stop the run if it happens all the time."""
+        cause = "the loss" if loss_bad else "a gradient"
+        said = f"step {trainer.global_step}: {cause} is not finite{_name_items(trainer, suspects)}"
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row == 1:
+            self._first = said
+        if trainer.is_global_zero:
+            logger.warning("skipped %s", said)
+        if self._in_a_row == self.limit:
+            raise NumericalError(
+                f"{self.limit} training steps in a row were not finite, first {self._first}"
+            )
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save weights that are not finite, in place of what was saved before."""
+        weights = {
+            name: value
+            # weight averaging keeps the average in the one and the weights in the other
+            for key in ("current_model_state", "state_dict")
+            for name, value in checkpoint.get(key, {}).items()
+            if isinstance(value, Tensor) and value.is_floating_point()
+        }
+        name = _first_not_finite(weights)
+        if name is not None:
+            raise NumericalError(
+                f"step {trainer.global_step}: {name} is not finite; no checkpoint is written"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of skipped steps."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on."""
+        self.skipped = state_dict["skipped"]
+
+
+def _without_audio(batch: Any) -> Any:
+    """A batch with its floating-point tensors emptied.
+
+    What says which items it holds stays; the audio of accumulated batches would fill the memory.
+    """
+
+    def empty(tensor: Tensor) -> Tensor:
+        return tensor.new_empty(0) if tensor.is_floating_point() else tensor
+
+    return apply_to_collection(batch, Tensor, empty)
+
+
+def _any_gradient_bad(module: nn.Module) -> Tensor | None:
+    """Bool scalar on the device; None without gradients."""
+    gradients = [
+        parameter.grad
+        for parameter in module.parameters()
+        if parameter.grad is not None and parameter.grad.numel()
+    ]
+    # The maximum norm keeps NaN and, unlike a sum of squares, cannot overflow.
+    return ~get_total_norm(gradients, float("inf")).isfinite() if gradients else None
+
+
+def _decide(
+    trainer: pl.Trainer, device: torch.device, losses: list[Tensor], gradients: Tensor | None
+) -> tuple[bool, bool, list[bool]]:
+    """One decision for all ranks, with one read from the device.
+
+    Args:
+        trainer: knows the other ranks.
+        device: of this rank.
+        losses: whether each loss of this rank is bad; bool scalars.
+        gradients: whether a gradient is bad; None if that is not asked.
+
+    Returns:
+        (anything is bad on any rank, a loss is bad on any rank, which losses of this rank are)
+    """
+    none = torch.zeros((), dtype=torch.bool, device=device)
+    mine = torch.stack([none, *losses])
+    loss_bad = mine.any()
+    bad = loss_bad if gradients is None else loss_bad | gradients.to(device)
+    shared = trainer.strategy.reduce(torch.stack([bad, loss_bad]).float(), reduce_op="sum")
+    verdict = torch.cat([shared, mine.float()]).tolist()
+    return verdict[0] > 0, verdict[1] > 0, [value > 0 for value in verdict[3:]]
+
+
+def _name_items(trainer: pl.Trainer, batches: list[Any]) -> str:
+    """The items of batches of all ranks, as the data module describes them."""
+    describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+    items = [item for batch in batches for item in describe(batch)] if describe else []
+    if distributed.is_available() and distributed.is_initialized():
+        parts: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, items)
+        items = [item for part in parts for item in part]
+    if not items:
+        return ""
+    more = f"; and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return f"; the batch holds {'; '.join(items[:_NAMED])}{more}"
+
+
+def _first_not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """Name of the first tensor with a value that is not finite; one read from the device."""
+    if not tensors:
+        return None
+    home = next(iter(tensors.values())).device
+    finite = torch.stack([value.isfinite().all().to(home) for value in tensors.values()]).tolist()
+    return next((name for name, good in zip(tensors, finite) if not good), None)
