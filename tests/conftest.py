@@ -97,7 +97,7 @@ def write_song(
     return folder
 
 
-@pytest.fixture(name="write_song")
+@pytest.fixture(name="write_song", scope="session")
 def write_song_fixture() -> Callable[..., Path]:
     """`write_song` for tests that cannot import it."""
     return write_song

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import subprocess
@@ -15,81 +14,12 @@ import soundfile
 import torch
 import yaml
 
-from aimless.lightning.run import run
-from main import TRAINER_DEFAULTS
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SOURCES = ["drums", "bass", "other", "vocals"]
+from tests.helpers import REPOSITORY, SOURCES, experiment, main, metrics
 
 
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-
-
-def experiment(root, folder, **overrides):
-    """A config of a network that trains in a second, with `a.b.c` keys overridden."""
-    config = {
-        "trainer": {
-            "max_epochs": 1,
-            "default_root_dir": str(folder),
-            "accelerator": "cpu",
-            "enable_progress_bar": False,
-            "logger": {
-                "class_path": "lightning.pytorch.loggers.CSVLogger",
-                "init_args": {"save_dir": str(folder)},
-            },
-            "callbacks": [
-                {
-                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-                    "init_args": {"save_last": True, "monitor": "val/sdr", "mode": "max"},
-                }
-            ],
-        },
-        "excerpts": {"count": 1, "seconds": 0.5},
-        "model": {
-            "class_path": "aimless.lightning.freq_mask.MaskPredictor",
-            "init_args": {
-                "targets": SOURCES,
-                "n_fft": 512,
-                "hop_length": 128,
-                "model": {
-                    "class_path": "aimless.models.xumx.X_UMX",
-                    "init_args": {"hidden_channels": 8, "nb_layers": 1},
-                },
-                "criterion": {"class_path": "aimless.loss.freq.CLoss"},
-            },
-        },
-        "data": {
-            "class_path": "data.lightning.MUSDB",
-            "init_args": {
-                "root": str(root),
-                "seq_duration": 0.5,
-                "samples_per_track": 4,
-                "random": True,
-                "random_track_mix": True,
-                "batch_size": 2,
-                "num_workers": 0,
-            },
-        },
-        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
-    }
-    for key, value in overrides.items():
-        *parents, leaf = key.split("__")
-        node = config
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        if value is None:
-            node.pop(leaf, None)
-        else:
-            node[leaf] = value
-    path = Path(folder) / "experiment.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
-def main(*words):
-    return run(TRAINER_DEFAULTS, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +39,6 @@ def trained(musdb_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(trained):
     return next(trained[0].rglob("last.ckpt"))
-
-
-def metrics(folder):
-    """The last value of each logged metric."""
-    values = {}
-    for row in csv.DictReader(next(folder.rglob("metrics.csv")).open()):
-        values |= {name: float(value) for name, value in row.items() if value}
-    return values
 
 
 class TestFit:

@@ -84,6 +84,13 @@ def test_command(place, musdb_root, tmp_path, request):
     if words[0] == "tensorboard":
         run(["-m", "tensorboard.main", "--version_tb"], tmp_path)
         return
+    if words[0] == "aimless":
+        words[2] = str(request.getfixturevalue("checkpoint"))
+        if "-o" in words:
+            words[words.index("-o") + 1] = str(tmp_path / "model.safetensors")
+        output = run(["-m", "aimless.cli", *words[1:]], tmp_path)
+        assert "X_UMX" in output or (tmp_path / "model.safetensors").is_file()
+        return
     assert words[:2] == ["python", "main.py"], f"no test knows how to run {words[0]}"
     if "--ckpt_path" in words:
         words[words.index("--ckpt_path") + 1] = str(request.getfixturevalue("checkpoint"))

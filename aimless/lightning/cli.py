@@ -270,5 +270,6 @@ def _quiet_lightning() -> None:
         ".*number of training batches.*smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",
         ".*dirpath has changed from.*",
+        ".*loading a checkpoint outside the 'fit' stage.*",
     ):
         warnings.filterwarnings("ignore", message)

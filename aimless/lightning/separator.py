@@ -238,6 +238,17 @@ class SourceSeparator(pl.LightningModule, ABC):
             self._try_shapes(channels, self._samples(getattr(data, "seq_duration", None) or 1.0))
         self._compile_network()
 
+    def on_train_start(self) -> None:
+        """A learning rate that the config changed holds, also when a checkpoint brings another."""
+        if self.trainer.lr_scheduler_configs:
+            return
+        for optimizer in self.trainer.optimizers:
+            wanted = optimizer.defaults.get("lr")
+            for group in optimizer.param_groups:
+                if wanted is not None and group["lr"] != wanted:
+                    rank_zero_info(f"learning rate {wanted:g}, was {group['lr']:g} before")
+                    group["lr"] = wanted
+
     def on_validation_start(self) -> None:
         """Compare the data with the targets."""
         self._check_data()

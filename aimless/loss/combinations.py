@@ -4,19 +4,33 @@ A combination is a proper non-empty subset of the sources (14 of 4 sources; of a
 the source itself); its target is the sum of its sources, its estimate the sum of theirs.
 Sawata et al., "All for one and one for all" (ICASSP 2021). Summed naively, S sources cost
 2^S passes over the data. Here squared errors need S + 1 passes, and the weighted SDR needs
-the inner products of 2 S + 1 waveforms, from which all combinations follow.
+the inner products of 2 S + 1 waveforms, from which all combinations follow. Absolute errors know
+no such identity; theirs are computed block by block, in the cache, with their gradient.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from aimless.transforms import no_autocast
 
-__all__ = ["combination_mse", "combination_wsdr", "subset_matrix"]
+__all__ = [
+    "combination_l1",
+    "combination_mse",
+    "combination_wsdr",
+    "subset_matrix",
+    "subset_sums",
+]
+
+# Samples of all waveforms in a block: on a CPU the block fits the cache; other devices want few,
+# large operations.
+_CPU_BLOCK, _DEVICE_BLOCK = 2**16, 2**21
 
 
 def subset_matrix(sources: int) -> Tensor:
@@ -30,6 +44,23 @@ def subset_matrix(sources: int) -> Tensor:
     """
     codes = torch.arange(1, max(2, 2**sources - 1), device="cpu")
     return (codes[:, None] >> torch.arange(sources, device="cpu") & 1).double()
+
+
+def subset_sums(x: Tensor) -> list[Tensor]:
+    """Sums over the sources of each combination, at one addition each.
+
+    Args:
+        x: (batch, sources, ...).
+
+    Returns:
+        Tensors (batch, ...), in the order of `subset_matrix`.
+    """
+    sums: list[Tensor] = []
+    for code in range(1, max(2, 2 ** x.shape[1] - 1)):
+        lowest = (code & -code).bit_length() - 1
+        rest = code & (code - 1)  # a smaller number: its sum is there already
+        sums.append(sums[rest - 1] + x[:, lowest] if rest else x[:, lowest])
+    return sums
 
 
 def combination_mse(residual: Tensor) -> Tensor:
@@ -78,7 +109,7 @@ def combination_wsdr(estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
     Returns:
         A scalar between -1 and 1, in the estimate's precision but at least float32.
     """
-    gram = _gram(_basis(estimate, target, mix))
+    gram: Tensor = _Gram.apply(estimate, target, mix)
     x, rest, error = _coefficients(estimate.shape[1], gram.device)
     # <u, v> for each waveform and combination, where u and v are rows of coefficients
     xx = _products(x, gram, x)
@@ -89,20 +120,60 @@ def combination_wsdr(estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
     return term.mean().to(torch.promote_types(estimate.dtype, torch.float32))
 
 
-def _basis(estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
-    """Targets, errors and what the targets leave of the mixture, (B,C,2S+1,L) in float64.
+class _Gram(torch.autograd.Function):
+    """Inner products of targets, errors and what the targets leave of the mixture.
 
-    In terms of these no combination needs a difference of large numbers. Float64 keeps the
-    inner products exact whatever precision float32 matrix products are set to.
+    Those are the rows of a basis (B,C,2S+1,L), in terms of which no combination needs a
+    difference of large numbers. It is made anew in every block of samples and never kept, in
+    float64: that keeps the products exact, whatever precision float32 matrix products are set
+    to. Only the device type mps, which has no float64, uses float32.
     """
-    estimate, target, mix = estimate.double(), target.double(), mix.double()
-    left = mix[:, None] - target.sum(1, keepdim=True)
-    return torch.cat([target, estimate - target, left], dim=1).transpose(1, 2)
+
+    @staticmethod
+    def forward(ctx: Any, estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
+        inputs = (estimate, target, mix)
+        bases = (_basis(*(x[..., block] for x in inputs)) for block in _sample_blocks(mix))
+        ctx.save_for_backward(*inputs)
+        return reduce(torch.add, (basis @ basis.mT for basis in bases))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        sources = inputs[0].shape[1]
+        rows = grad + grad.mT  # the basis's gradient is this times the basis
+        errors, left = rows[..., sources:-1, :], rows[..., -1:, :]
+        weights = (errors, rows[..., :sources, :] - errors - left, left)
+        grads = [
+            torch.empty_like(x) if needed else None
+            for x, needed in zip(inputs, ctx.needs_input_grad)
+        ]
+        for block in _sample_blocks(inputs[2]):
+            basis = _basis(*(x[..., block] for x in inputs))
+            for weight, out in zip(weights, grads):
+                if out is not None:
+                    product = (weight @ basis).transpose(1, 2)
+                    out[..., block] = product if out.dim() == 4 else product[:, 0]
+        return tuple(grads)
 
 
-def _gram(basis: Tensor) -> Tensor:
-    """Inner products of all pairs, (B,C,2S+1,2S+1)."""
-    return basis @ basis.transpose(-1, -2)
+def _sample_blocks(x: Tensor) -> Iterator[slice]:
+    """Slices of the last axis of (batch, channels, samples); one of them if it is empty."""
+    samples = _CPU_BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK
+    size = max(1, samples // max(1, x.shape[0] * x.shape[1]))
+    return (slice(start, start + size) for start in range(0, max(1, x.shape[-1]), size))
+
+
+def _basis(estimate: Tensor, target: Tensor, mix: Tensor) -> Tensor:
+    """Rows of `_Gram` for a block of samples."""
+    batch, sources, channels, samples = target.shape
+    dtype = torch.float32 if mix.device.type == "mps" else torch.float64
+    basis = torch.empty(batch, channels, 2 * sources + 1, samples, dtype=dtype, device=mix.device)
+    targets, errors, left = basis.split([sources, sources, 1], dim=2)
+    targets.copy_(target.transpose(1, 2))
+    errors.copy_(estimate.transpose(1, 2)).sub_(targets)
+    left[:, :, 0].copy_(mix).sub_(targets.sum(2))
+    return basis
 
 
 @lru_cache(maxsize=32)
@@ -119,6 +190,48 @@ def _coefficients(sources: int, device: torch.device) -> tuple[Tensor, Tensor, T
         rest = torch.cat([one - inside, none, one[:, :1]], dim=1)
         error = torch.cat([none, inside, none[:, :1]], dim=1)
         return x, rest, error
+
+
+def combination_l1(estimate: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error over all combinations, channels, samples and items.
+
+    Args:
+        estimate: (batch, sources, channels, samples).
+        target: the same shape.
+
+    Returns:
+        A scalar in the estimate's precision.
+    """
+    return _CombinationL1.apply(estimate, target)
+
+
+class _CombinationL1(torch.autograd.Function):
+    """Value and gradient in one go: a source's gradient is a sum of its combinations' signs."""
+
+    @staticmethod
+    def forward(ctx: Any, estimate: Tensor, target: Tensor) -> Tensor:
+        inside = subset_matrix(estimate.shape[1]).to(estimate)  # zeros and ones
+        needed = any(ctx.needs_input_grad)
+        total = estimate.new_zeros(len(inside))
+        signs = torch.empty_like(estimate) if needed else None
+        for block in _sample_blocks(estimate[:, 0]):
+            residual = estimate[..., block] - target[..., block]
+            sums = torch.stack(subset_sums(residual))  # (combinations,B,C,L)
+            total += torch.linalg.vector_norm(sums.flatten(1), 1, dim=1)
+            if signs is not None:
+                # small whole numbers, exact whatever precision matrix products are set to
+                counts = inside.mT @ sums.sign_().flatten(1)
+                signs[..., block] = counts.view(-1, *sums.shape[1:]).transpose(0, 1)
+        ctx.size = len(inside) * target[:, 0].numel()
+        ctx.save_for_backward(signs)
+        return total.sum() / ctx.size
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (signs,) = ctx.saved_tensors
+        own = signs * (grad / ctx.size)
+        return own, -own if ctx.needs_input_grad[1] else None
 
 
 def _products(u: Tensor, gram: Tensor, v: Tensor) -> Tensor:

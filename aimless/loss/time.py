@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aimless.loss.combinations import combination_l1
 from aimless.transforms import at_least_float32, no_autocast
 
-__all__ = ["SDR", "SILENT_RMS", "L1Loss", "NegativeSDR", "match_lengths", "sdr"]
+__all__ = ["SDR", "SILENT_RMS", "CL1Loss", "L1Loss", "NegativeSDR", "match_lengths", "sdr"]
 
 #: A target with a smaller root mean square (-60 dB of full scale) counts as silent.
 SILENT_RMS = 1e-3
@@ -79,6 +80,29 @@ class L1Loss(nn.Module):
         with no_autocast(pred):
             pred, gt = match_lengths(pred, gt)
             return (pred - gt).abs().mean(), {}
+
+
+class CL1Loss(nn.Module):
+    """Mean absolute error between sums of sources, over all of their combinations.
+
+    The mean over all proper non-empty subsets of the sources of the L1 between the sum of a
+    subset's estimates and the sum of its targets; see `aimless.loss.combinations`. Of a single
+    source it is `L1Loss`.
+
+    Shape:
+        pred, gt (batch, sources, channels, samples); pred may be shorter. mix is not used.
+    """
+
+    def forward(self, pred: Tensor, gt: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss, and nothing further to log; raises ValueError where the shapes differ."""
+        with no_autocast(pred):
+            pred, gt = match_lengths(pred, gt)
+            if pred.dim() != 4:
+                raise ValueError(
+                    f"estimate of shape {tuple(pred.shape)} is not (batch, sources, channels, "
+                    "samples)"
+                )
+            return combination_l1(pred, gt), {}
 
 
 class NegativeSDR(nn.Module):

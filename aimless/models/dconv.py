@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimless.errors import ConfigError
-from aimless.models.blocks import GroupNorm, PointwiseConv1d
+from aimless.models.blocks import GroupNorm, run_lstm
 from aimless.transforms import at_least_float32, no_autocast
 
 __all__ = ["DConv"]
@@ -79,7 +79,7 @@ class DConv(nn.Module):
             if attention:
                 modules.append(_LocalAttention(hidden))
             modules += [
-                PointwiseConv1d(hidden, 2 * channels),
+                nn.Conv1d(hidden, 2 * channels, 1),
                 GroupNorm(1, 2 * channels),
                 nn.GLU(dim=1),
                 _LayerScale(channels, init),
@@ -136,7 +136,7 @@ class _ChunkedLSTM(nn.Module):
 
     def _run(self, x: Tensor) -> Tensor:
         # (N,W,T) -> (T,N,W) for the LSTM, and back
-        return self.linear(self.lstm(x.permute(2, 0, 1))[0]).permute(1, 2, 0)
+        return self.linear(run_lstm(self.lstm, x.permute(2, 0, 1))).permute(1, 2, 0)
 
     def _run_chunks(self, x: Tensor) -> Tensor:
         batch, width, frames = x.shape
@@ -163,15 +163,15 @@ class _LocalAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.content = PointwiseConv1d(channels, channels)
-        self.query = PointwiseConv1d(channels, channels)
-        self.key = PointwiseConv1d(channels, channels)
-        self.query_decay = PointwiseConv1d(channels, _HEADS * _DECAYS)
+        self.content = nn.Conv1d(channels, channels, 1)
+        self.query = nn.Conv1d(channels, channels, 1)
+        self.key = nn.Conv1d(channels, channels, 1)
+        self.query_decay = nn.Conv1d(channels, _HEADS * _DECAYS, 1)
         with torch.no_grad():  # a wide window to begin with
             self.query_decay.weight *= 0.01
             assert self.query_decay.bias is not None
             self.query_decay.bias.fill_(-2)
-        self.proj = PointwiseConv1d(channels, channels)
+        self.proj = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames) -> the same."""

@@ -24,6 +24,7 @@ from aimless.models.blocks import (
     rescale_convolutions,
 )
 from aimless.models.hdemucs_layers import DecoderLayer, EncoderLayer, Strides
+from aimless.sources import MDX_SOURCES
 from aimless.transforms import at_least_float32, no_autocast
 
 __all__ = ["HDemucs"]
@@ -40,7 +41,7 @@ class HDemucs(nn.Module):
     Any length of at least one sample goes in and comes out.
 
     Args:
-        sources: names of the sources, in output order.
+        sources: names of the sources, in output order; in a config they follow the targets.
         audio_channels: channels of the audio.
         channels: width of the first layer.
         growth: each layer is wider than the one before by this factor.
@@ -75,7 +76,7 @@ class HDemucs(nn.Module):
 
     def __init__(
         self,
-        sources: Sequence[str],
+        sources: Sequence[str] = MDX_SOURCES,
         audio_channels: int = 2,
         channels: int = 48,
         growth: int = 2,
@@ -112,6 +113,8 @@ class HDemucs(nn.Module):
             norm_groups=norm_groups,
             dconv_comp=dconv_comp,
         )
+        if min(context, context_enc) < 0:
+            raise ConfigError(f"context: {context} and context_enc: {context_enc} must not be < 0")
         self.sources = check_sources(sources)
         self.audio_channels = audio_channels
         self.nfft = nfft
@@ -135,9 +138,8 @@ class HDemucs(nn.Module):
                 "attention": index >= dconv_attn,
                 "lstm": index >= dconv_lstm,
             }
-            self._add_layers(
-                level, widths[max(0, index - 1) : index + 1], groups, context_enc, context, dconv
-            )
+            here = widths[max(0, index - 1) : index + 1]
+            self._add_layers(level, here, groups, context_enc, context, dconv)
         self.freq_emb = None
         if freq_emb:
             self.freq_emb = _BinEmbedding(levels[0].bins, channels, emb_scale, emb_smooth)

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aimless.models.blocks import GroupNorm, PointwiseConv1d
+from aimless.models.blocks import GroupNorm
 from aimless.models.dconv import DConv
 
 __all__ = ["DecoderLayer", "EncoderLayer", "Strides"]
@@ -192,8 +192,5 @@ def _norm(groups: int | None, channels: int) -> nn.Module:
 
 def _gate_convolution(channels: int, context: int, spectral: bool) -> nn.Module:
     """To twice the channels, over `context` values to each side."""
-    if spectral:
-        return nn.Conv2d(channels, 2 * channels, 1 + 2 * context, padding=context)
-    if context == 0:
-        return PointwiseConv1d(channels, 2 * channels)
-    return nn.Conv1d(channels, 2 * channels, 1 + 2 * context, padding=context)
+    convolution = nn.Conv2d if spectral else nn.Conv1d
+    return convolution(channels, 2 * channels, 1 + 2 * context, padding=context)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aimless.errors import ConfigError
+from aimless.models.blocks import run_lstm
 from aimless.sources import MDX_SOURCES
 
 __all__ = ["X_UMX"]
@@ -137,5 +138,5 @@ class X_UMX(nn.Module):
     def _run_lstms(self, x: Tensor) -> Tensor:
         """Mean of all sources' LSTMs, (B,H,T) -> (B,H,T)."""
         x = x.transpose(1, 2)
-        outputs = [self.get_submodule(f"{source}_lstm")(x)[0] for source in self.sources]
+        outputs = [run_lstm(self.get_submodule(f"{name}_lstm"), x) for name in self.sources]
         return torch.stack(outputs).mean(0).transpose(1, 2)

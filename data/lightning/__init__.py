@@ -2,6 +2,8 @@
 
 from data.lightning.audio_files import AudioFiles
 from data.lightning.base import BaseDataModule
+from data.lightning.dnr import DnR
 from data.lightning.musdb import MUSDB
+from data.lightning.sdx23 import Bleed, LabelNoise
 
-__all__ = ["MUSDB", "AudioFiles", "BaseDataModule"]
+__all__ = ["MUSDB", "AudioFiles", "BaseDataModule", "Bleed", "DnR", "LabelNoise"]

@@ -108,6 +108,15 @@ class TestXUMX:
         with pytest.raises(ConfigError, match=next(iter(arguments))):
             small_xumx(**arguments)
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_mixed_precision(self, dtype):
+        network = small_xumx()
+        x = noise(2, 2, 33, 7).abs()
+        expected = network(x)
+        with torch.autocast("cpu", dtype=dtype):
+            mask = network(x)
+        assert (mask - expected).norm() / expected.norm() < 0.02
+
     def test_wrong_input(self):
         for shape in ((1, 1, 33, 7), (1, 2, 20, 7)):
             with pytest.raises(ValueError, match="bins"):

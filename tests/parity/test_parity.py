@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from aimless.augment import RandomPitch, SpeedPerturb
+from aimless.config import import_class
 from aimless.loss import CLoss, L1Loss, NegativeSDR
-from aimless.models import X_UMX, DemucsSplit
+from aimless.models import X_UMX, BandSplitRNN, DemucsSplit, RelTDemucs
 from aimless.transforms import STFT
 from aimless.utils import MWF
 from tests.parity.drawn import drawn_state, normal
@@ -26,7 +27,9 @@ HERE = Path(__file__).parent
 SPEC = json.loads((HERE / "spec.json").read_text())
 MODELS = {
     "xumx_small": (X_UMX, lambda: normal((2, 2, 257, 20), 1).abs()),
+    "bsrnn_small": (BandSplitRNN, lambda: normal((2, 2, 257, 20), 3).abs()),
     "demucs_split_small": (DemucsSplit, lambda: normal((2, 2, 11000), 6)),
+    "rel_tdemucs_small": (RelTDemucs, lambda: normal((2, 2, 11000), 8)),
 }
 STEMS = (2, 4, 2, 6100)
 
@@ -84,9 +87,8 @@ def test_model(case, gold, agree):
 @pytest.mark.parametrize("config", SPEC["full_size"])
 def test_full_size(config):
     spec = SPEC["full_size"][config]
-    name = spec["class"].rsplit(".", 1)[1]
     with torch.device("meta"):
-        model = {"X_UMX": X_UMX, "DemucsSplit": DemucsSplit}[name](**spec["init_args"])
+        model = import_class(spec["class"])(**spec["init_args"])
     assert sum(p.numel() for p in model.parameters()) == spec["parameters"]
     assert len(model.state_dict()) == spec["n_state_dict_keys"]
 

@@ -1,0 +1,139 @@
+"""Small experiments through the command line, and parts for them that go wrong on purpose."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from torch import Tensor
+
+from aimless.lightning.run import run
+from aimless.loss import CLoss
+from main import TRAINER_DEFAULTS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCES = ["drums", "bass", "other", "vocals"]
+
+
+def experiment(root, folder, **overrides):
+    """A config of a network that trains in a second, with `a.b.c` keys overridden."""
+    config = {
+        "trainer": {
+            "max_epochs": 1,
+            "default_root_dir": str(folder),
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": str(folder)},
+            },
+            "callbacks": [
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {"save_last": True, "monitor": "val/sdr", "mode": "max"},
+                }
+            ],
+        },
+        "excerpts": {"count": 1, "seconds": 0.5},
+        "model": {
+            "class_path": "aimless.lightning.freq_mask.MaskPredictor",
+            "init_args": {
+                "targets": SOURCES,
+                "n_fft": 512,
+                "hop_length": 128,
+                "model": {
+                    "class_path": "aimless.models.xumx.X_UMX",
+                    "init_args": {"hidden_channels": 8, "nb_layers": 1},
+                },
+                "criterion": {"class_path": "aimless.loss.freq.CLoss"},
+            },
+        },
+        "data": {
+            "class_path": "data.lightning.MUSDB",
+            "init_args": {
+                "root": str(root),
+                "seq_duration": 0.5,
+                "samples_per_track": 4,
+                "random": True,
+                "random_track_mix": True,
+                "batch_size": 2,
+                "num_workers": 0,
+            },
+        },
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+    }
+    for key, value in overrides.items():
+        *parents, leaf = key.split("__")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is None:
+            node.pop(leaf, None)
+        else:
+            node[leaf] = value
+    path = Path(folder) / "experiment.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def main(*words):
+    return run(TRAINER_DEFAULTS, [str(word) for word in words])
+
+
+def metrics(folder):
+    """The last value of each logged metric."""
+    values = {}
+    for row in csv.DictReader(next(folder.rglob("metrics.csv")).open()):
+        values |= {name: float(value) for name, value in row.items() if value}
+    return values
+
+
+class FailingLoss(CLoss):
+    """A loss that is NaN for chosen training batches.
+
+    Args:
+        bad_batches: training batches, counted from 0, of the ranks in `ranks`.
+        ranks: that fail; none: all.
+        gradients: whether the gradients are NaN too, or only the value of the loss.
+        **kwargs: those of `CLoss`.
+    """
+
+    def __init__(
+        self,
+        bad_batches: list[int],
+        ranks: list[int] | None = None,
+        gradients: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        here = ranks is None or int(os.environ.get("LOCAL_RANK", "0")) in ranks
+        self.bad_batches = bad_batches if here else []
+        self.gradients = gradients
+        self.seen = 0
+
+    def forward(self, *args: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, parts = super().forward(*args)
+        if self.training:
+            self.seen += 1
+            if self.seen - 1 in self.bad_batches:
+                loss = loss * math.nan if self.gradients else loss + math.nan
+        return loss, parts
+
+
+class RecordWeights(pl.Callback):
+    """Saves the parameters of each rank after each batch, as `<folder>/<rank>_<batch>.pt`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        path = self.folder / f"{trainer.global_rank}_{trainer.global_step - 1}.pt"
+        torch.save({name: p.detach() for name, p in pl_module.named_parameters()}, path)
