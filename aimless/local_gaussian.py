@@ -3,11 +3,12 @@
 Source s has in bin f and frame t the covariance v_s(f,t) R_s(f), of its variance v_s, the mean
 power over the C channels, and its spatial covariance R_s = sum_t y y^H / (eps + sum_t v_s). With
 C_x = sum_s v_s R_s + reg I and w = C_x^-1 x, the estimate is y_s = v_s R_s w. Bins do not touch
-each other; they are the leading axis N here, with the items of a batch. Vectors and matrices are planes of real numbers, see
-`aimless.hermitian`.
+each other; they are the leading axis N here, with the items of a batch. Vectors and matrices
+over the channels are planes of real numbers, see `aimless.hermitian`.
 
-With g the gradient of y, h = g - C_x^-1 sum_s R_s v_s g_s and E_s the gradient of Re(h_s^H R_s w) with
-respect to R_s, the gradients of v_s and R_s are <R_s, E_s> and sum_t v_s E_s.
+With g the gradient of y, h = g - C_x^-1 sum_s R_s v_s g_s and E_s the gradient of
+Re(h_s^H R_s w) with respect to R_s, the gradients of v_s and R_s are <R_s, E_s> and
+sum_t v_s E_s.
 """
 
 from __future__ import annotations

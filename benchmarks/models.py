@@ -33,7 +33,7 @@ SIZES = {
     "RelTDemucs": {"nhead": 8},
 }
 ON_SPECTROGRAMS = ("X_UMX", "BandSplitRNN")
-ROW = "{:24s}{:>12s}{:>9s}{:>12s}{:>21s}"
+ROW = "{:30s}{:>12s}{:>9s}{:>12s}{:>21s}"
 
 
 def make_networks(name: str, arguments: dict) -> dict[str, nn.Module]:

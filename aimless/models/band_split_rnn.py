@@ -139,7 +139,7 @@ class BandSplitRNN(_BandSplit):
 
     def __init__(
         self,
-        n_fft: int,
+        n_fft: int = 4096,
         split_freqs: Sequence[float] = MUSIC_EDGES,
         hidden_size: int = 128,
         num_layers: int = 12,
@@ -188,8 +188,8 @@ class BandSplitRNNMulti(_BandSplit):
 
     def __init__(
         self,
-        n_fft: int,
-        n_sources: int,
+        n_fft: int = 4096,
+        n_sources: int = 4,
         split_freqs: Sequence[float] = MUSIC_EDGES,
         hidden_size: int = 128,
         num_layers: int = 12,
