@@ -28,9 +28,9 @@ from aimless.transforms import at_least_float32, no_autocast
 
 __all__ = ["MWF"]
 
-# Numbers (item, source, bin, frame) in a block: on a CPU a few planes of them fill a core's
-# cache; other devices want few, large operations.
-_CPU_BLOCK, _DEVICE_BLOCK = 2**17, 2**24
+# Bytes in a plane (item, source, bin, frame) of a block. On a CPU the planes that are at work
+# shall stay in the cache; other devices want few, large operations.
+_CPU_BLOCK, _DEVICE_BLOCK = 2**19, 2**27
 
 
 class MWF(nn.Module):
@@ -159,7 +159,7 @@ class _ExpectationMaximisation(torch.autograd.Function):
     ) -> Tensor:
         out = torch.empty(weight.shape, dtype=mix.dtype, device=mix.device)
         kept: list[Tensor] = []
-        for bins in _blocks(weight):
+        for bins in _blocks(weight, scale):
             x = _load_mixture(mix[:, :, bins], scale)
             statistics = model.mask_statistics(_load_weights(weight[..., bins, :], x), x)
             steps = [model.step(*statistics, x)]
@@ -181,7 +181,7 @@ class _ExpectationMaximisation(torch.autograd.Function):
         grad_weight = torch.empty_like(weight)
         grad_mix = torch.empty_like(mix) if ctx.needs_input_grad[1] else None
         remaining = iter(kept)
-        for bins in _blocks(weight):
+        for bins in _blocks(weight, scale):
             x = _load_mixture(mix[:, :, bins], scale)
             m = _load_weights(weight[..., bins, :], x)
             steps = [_next_step(remaining) for _ in range(ctx.n_iter)]
@@ -200,12 +200,12 @@ class _ExpectationMaximisation(torch.autograd.Function):
         return grad_weight, grad_mix, None, None, None
 
 
-def _blocks(weight: Tensor) -> list[slice]:
+def _blocks(weight: Tensor, scale: Tensor) -> list[slice]:
     """Slices of bins."""
     batch, sources, _, bins, frames = weight.shape
-    numbers = _CPU_BLOCK if weight.device.type == "cpu" else _DEVICE_BLOCK
-    size = max(1, numbers // max(1, batch * sources * frames))
-    return [slice(start, start + size) for start in range(0, bins, size)]
+    size = _CPU_BLOCK if weight.device.type == "cpu" else _DEVICE_BLOCK
+    step = max(1, size // max(1, batch * sources * frames * scale.element_size()))
+    return [slice(start, start + step) for start in range(0, bins, step)]
 
 
 def _next_step(tensors: Iterator[Tensor]) -> model.Step:
@@ -221,7 +221,7 @@ def _load_mixture(mix: Tensor, scale: Tensor) -> Tensor:
     """Complex (B,C,F,T) -> planes (N,2C,T), over the scale, in its precision."""
     batch, channels, bins, frames = mix.shape
     x = scale.new_empty(batch, bins, channels, 2, frames)
-    x.copy_(torch.view_as_real(mix).permute(0, 2, 1, 4, 3))
+    x.copy_(torch.view_as_real(mix.resolve_conj()).permute(0, 2, 1, 4, 3))
     return x.div_(scale[..., None]).view(-1, 2 * channels, frames)
 
 

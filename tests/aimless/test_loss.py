@@ -9,8 +9,24 @@ import pytest
 import torch
 
 from aimless.errors import ConfigError
-from aimless.loss import SDR, CLoss, L1Loss, NegativeSDR, sdr
-from aimless.loss.combinations import combination_mse, combination_wsdr, subset_matrix
+from aimless.loss import (
+    SDR,
+    CL1Loss,
+    CLoss,
+    L1Loss,
+    MDLoss,
+    NegativeSDR,
+    bce_loss,
+    combinations,
+    sdr,
+)
+from aimless.loss.combinations import (
+    combination_l1,
+    combination_mse,
+    combination_wsdr,
+    subset_matrix,
+    subset_sums,
+)
 from aimless.transforms import STFT
 from aimless.utils import MWF
 
@@ -45,6 +61,11 @@ def plain_wsdr(estimate, target, mix):
     return sum(terms) / len(terms)
 
 
+def plain_l1(estimate, target):
+    errors = [(estimate - target)[:, s].sum(1).abs().mean() for s in subsets(target.shape[1])]
+    return sum(errors) / len(errors)
+
+
 def gradient(function, x):
     x = x.detach().clone().requires_grad_()
     value = function(x)
@@ -61,6 +82,13 @@ def test_subset_matrix(sources):
     rows = {tuple(row.nonzero()[:, 0].tolist()) for row in subset_matrix(sources)}
     assert rows == set(subsets(sources))
     assert len(subset_matrix(sources)) == len(rows)
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_subset_sums(sources):
+    x = noise(2, sources, 3)
+    expected = torch.einsum("ks,bsl->kbl", subset_matrix(sources), x)
+    torch.testing.assert_close(torch.stack(subset_sums(x)), expected)
 
 
 @pytest.mark.parametrize("sources", SOURCES)
@@ -138,6 +166,53 @@ def test_wsdr_of_silence_is_finite(silent):
     assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("block", [1, 300, 2**16])
+def test_blocks_of_samples_do_not_show(block, monkeypatch):
+    monkeypatch.setattr(combinations, "_CPU_BLOCK", block)
+    target, estimate = noise(2, 3, 2, 101), noise(2, 3, 2, 101, seed=1)
+    mix = target.sum(1) + 0.1
+    expected, expected_grad = gradient(lambda x: plain_wsdr(x, target, mix), estimate)
+    value, grad = gradient(lambda x: combination_wsdr(x, target, mix), estimate)
+    assert_close(value, expected)
+    assert_close(grad, expected_grad)
+    expected, expected_grad = gradient(lambda x: plain_l1(x, target), estimate)
+    value, grad = gradient(lambda x: combination_l1(x, target), estimate)
+    assert_close(value, expected)
+    assert_close(grad, expected_grad)
+
+
+@pytest.mark.parametrize("sources", [1, 2, 3])
+def test_gradients_of_all_inputs(sources):
+    target, estimate = noise(2, sources, 2, 7), noise(2, sources, 2, 7, seed=1)
+    mix = target.sum(1) + noise(2, 2, 7, seed=2)
+    inputs = [x.requires_grad_() for x in (estimate, target, mix)]
+    assert torch.autograd.gradcheck(combination_wsdr, inputs)
+    assert torch.autograd.gradcheck(combination_l1, inputs[:2])
+
+
+@pytest.mark.parametrize("error_db", [-20, -60, -100])
+def test_wsdr_gradient_of_good_estimates(error_db):
+    """The gradient hangs on errors that are far smaller than what they are errors of."""
+    target = noise(1, 4, 2, 20000).float()
+    estimate = target + 10 ** (error_db / 20) * noise(1, 4, 2, 20000, seed=1).float()
+    mix = target.sum(1)
+    _, expected = gradient(
+        lambda x: plain_wsdr(x, target.double(), mix.double()), estimate.double()
+    )
+    _, grad = gradient(lambda x: combination_wsdr(x, target, mix), estimate)
+    assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_l1_is_the_loop_over_subsets(sources):
+    target, estimate = noise(2, sources, 2, 4001), noise(2, sources, 2, 4001, seed=1)
+    estimate[:, :, :, :10] = target[:, :, :, :10]  # where there is no error, no gradient
+    expected, expected_grad = gradient(lambda x: plain_l1(x, target), estimate)
+    value, grad = gradient(lambda x: combination_l1(x, target.float()), estimate.float())
+    assert_close(value, expected)
+    assert (grad - expected_grad).norm() <= 1e-3 * expected_grad.norm()  # a sign near 0 may turn
+
+
 class TestTime:
     def test_sdr_formula(self):
         ref, est = noise(3, 4, 2, 100), noise(3, 4, 2, 90, seed=1)
@@ -195,7 +270,7 @@ class TestTime:
     @pytest.mark.parametrize("lengths", [(100, 90), (90, 100)])
     def test_the_shorter_length_counts(self, lengths):
         pred, gt = noise(2, 4, 2, lengths[0]), noise(2, 4, 2, lengths[1], seed=1)
-        for loss in (L1Loss(), NegativeSDR()):
+        for loss in (L1Loss(), CL1Loss(), NegativeSDR()):
             value, _ = loss(pred, gt, gt.sum(1))
             expected, _ = loss(pred[..., :90], gt[..., :90], gt.sum(1))
             assert torch.equal(value, expected)
@@ -206,11 +281,23 @@ class TestTime:
     @pytest.mark.parametrize("shape", [(2, 1, 2, 100), (2, 2, 100), (1, 4, 2, 100), (2, 4, 1, 100)])
     def test_nothing_is_broadcast(self, shape):
         gt = noise(2, 4, 2, 100)
-        for loss in (L1Loss(), NegativeSDR()):
+        for loss in (L1Loss(), CL1Loss(), NegativeSDR()):
             with pytest.raises(ValueError, match="axes") as error:
                 loss(noise(*shape), gt, gt.sum(1))
             assert str(shape) in str(error.value)
             assert str(tuple(gt.shape)) in str(error.value)
+
+    def test_combination_l1(self):
+        gt, pred = noise(2, 4, 2, 100), noise(2, 4, 2, 100, seed=1)
+        value, parts = CL1Loss()(pred, gt, gt.sum(1))
+        assert value.item() == pytest.approx(plain_l1(pred, gt).item())
+        assert parts == {}
+        alone, _ = CL1Loss()(pred[:, :1], gt[:, :1], gt[:, 0])
+        assert alone.item() == pytest.approx((pred - gt)[:, 0].abs().mean().item())
+        half, _ = CL1Loss()(pred.half(), gt.half(), gt.sum(1))
+        assert half.dtype == torch.float32
+        with pytest.raises(ValueError, match="sources"):
+            CL1Loss()(pred[:, 0], gt[:, 0], gt)
 
 
 class TestCLoss:
@@ -308,3 +395,81 @@ class TestCLoss:
 
     def test_adds_nothing_to_the_state_dict(self):
         assert not CLoss(n_iter=1).state_dict()
+
+
+class TestMDLoss:
+    def arguments(self):
+        return TestCLoss().arguments(sources=1)
+
+    def test_is_the_combination_loss_of_one_source(self):
+        loss, parts = MDLoss(7, 64, 16)(*self.arguments())
+        expected, expected_parts = CLoss(7, 64, 16)(*self.arguments())
+        assert loss.item() == expected.item()
+        assert parts == expected_parts
+
+    @pytest.mark.parametrize("dropped", list(itertools.product([False, True], repeat=3)))
+    def test_the_source_axis_may_be_missing(self, dropped):
+        mask, gt_spec, mix_spec, gt, mix = self.arguments()
+        expected, _ = MDLoss(7, 64, 16)(mask, gt_spec, mix_spec, gt, mix)
+        mask, gt_spec, gt = (
+            x[:, 0] if drop else x for x, drop in zip((mask, gt_spec, gt), dropped)
+        )
+        loss, _ = MDLoss(7, 64, 16)(mask, gt_spec, mix_spec, gt, mix)
+        assert loss.item() == expected.item()
+
+    def test_several_sources_are_refused(self):
+        with pytest.raises(ValueError, match="got 3"):
+            MDLoss(7, 64, 16)(*TestCLoss().arguments(sources=3))
+
+    def test_shapes_are_checked(self):
+        mask, gt_spec, mix_spec, gt, mix = self.arguments()
+        with pytest.raises(ValueError, match="shapes"):
+            MDLoss(7, 64, 16)(mask[:1], gt_spec, mix_spec, gt, mix)
+        with pytest.raises(ConfigError, match="hop_length"):
+            MDLoss(hop_length=0)
+
+
+class TestBCELoss:
+    def plain(self, mask, gt_spec, mix_spec):
+        """The formula in NumPy, over all subsets."""
+        mask, gt_spec, mix_spec = (x.numpy() for x in (mask, gt_spec, mix_spec))
+        values = []
+        for subset in map(list, subsets(mask.shape[1])):
+            p = np.minimum(1, np.abs(gt_spec[:, subset].sum(1) / mix_spec) ** 2)
+            q = np.clip(mask[:, subset].sum(1) ** 2, 1e-6, 1 - 1e-6)
+            values.append(-(p * np.log(q) + (1 - p) * np.log(1 - q)).mean())
+        return np.mean(values)
+
+    @pytest.mark.parametrize("sources", SOURCES)
+    def test_formula(self, sources):
+        mask = 0.4 * noise(2, sources, 2, 5, 7).abs()
+        gt_spec = torch.complex(noise(2, sources, 2, 5, 7), noise(2, sources, 2, 5, 7, seed=1))
+        mix_spec = gt_spec.sum(1) + 0.1
+        loss, parts = bce_loss(mask, gt_spec, mix_spec)
+        assert loss.item() == pytest.approx(self.plain(mask, gt_spec, mix_spec), rel=1e-9)
+        assert parts == {}
+
+    def test_true_shares_are_the_minimum(self):
+        """Sources in phase, so that masks can be right for every combination at once."""
+        mix_spec = torch.complex(noise(1, 2, 5, 7), noise(1, 2, 5, 7, seed=1))
+        shares = torch.tensor([0.2, 0.3, 0.4]).double().view(1, 3, 1, 1, 1)
+        mask = shares.expand(1, 3, 2, 5, 7).clone().requires_grad_()
+        loss, _ = bce_loss(mask, shares * mix_spec[:, None], mix_spec)
+        (grad,) = torch.autograd.grad(loss, mask)
+        assert grad.abs().max() < 1e-12
+        assert bce_loss(mask + 0.03, shares * mix_spec[:, None], mix_spec)[0] > loss
+
+    def test_silence_is_finite(self):
+        mask = torch.zeros(1, 3, 1, 4, 5, requires_grad=True)
+        spec = torch.zeros(1, 3, 1, 4, 5, dtype=torch.complex64)
+        loss, _ = bce_loss(mask, spec, spec[:, 0])
+        loss.backward()
+        assert loss.item() == pytest.approx(0, abs=1e-5)
+        assert mask.grad is not None
+        assert mask.grad.isfinite().all()
+
+    def test_shapes_are_checked(self):
+        mask, spec = torch.zeros(1, 3, 1, 4, 5), torch.zeros(1, 3, 1, 4, 5, dtype=torch.complex64)
+        for bad in ((mask[:, 0], spec, spec[:, 0]), (mask, spec[:, :2], spec[:, 0])):
+            with pytest.raises(ValueError, match="shapes"):
+                bce_loss(*bad)

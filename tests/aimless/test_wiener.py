@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from aimless import wiener
 from aimless.errors import ConfigError
 from aimless.utils import MWF
 
@@ -123,7 +124,8 @@ def test_near_mono_mixture(side_db):
 @pytest.mark.parametrize("options", [{}, {"residual_model": True}, {"softmask": True}])
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("silent", ["mix", "mask", "both", "one source"])
-def test_silence_is_finite(options, alpha, silent):
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_silence_is_finite(options, alpha, silent, precision):
     mask, mix = draw()
     mask, mix = mask.float(), mix.to(torch.complex64)
     if silent in ("mix", "both"):
@@ -134,7 +136,7 @@ def test_silence_is_finite(options, alpha, silent):
         mask[:, 0] = 0
     mask.requires_grad_()
     mix.requires_grad_()
-    y = MWF(**options, alpha=alpha, n_iter=2)(mask, mix)
+    y = MWF(**options, alpha=alpha, n_iter=2, precision=precision)(mask, mix)
     y.abs().square().sum().backward()
     assert y.isfinite().all()
     assert mask.grad is not None
@@ -150,6 +152,112 @@ def test_gradients(options):
     mask, mix = draw(batch=1, sources=2, bins=2, frames=3)
     arguments = (mask.requires_grad_(), mix.requires_grad_())
     assert torch.autograd.gradcheck(MWF(**options, n_iter=2), arguments, eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("n_iter", [1, 3])
+def test_gradients_for_any_number_of_channels(channels, n_iter):
+    mask, mix = draw(batch=2, sources=2, channels=channels, bins=2, frames=5)
+    arguments = (mask.requires_grad_(), mix.requires_grad_())
+    assert torch.autograd.gradcheck(MWF(n_iter=n_iter), arguments, eps=1e-7, atol=1e-4)
+
+
+def einsum_filter(mask, mix):
+    """One step for stereo in complex128, with explicit inverses of all matrices."""
+    scale = (mix.abs().amax(dim=(1, 2, 3), keepdim=True) / 10).clamp_min(1)
+    x = mix / scale
+    y = mask * x[:, None]
+    v = y.abs().square().mean(2)
+    r = torch.einsum("bscft,bsdft->bsfcd", y, y.conj())
+    r = r / (EPS + v.sum(-1))[..., None, None]
+    cov = torch.einsum("bsft,bsfcd->bsftcd", v.to(r.dtype), r)
+    identity = torch.eye(mix.shape[1], dtype=r.dtype)
+    gain = cov @ torch.linalg.inv(cov.sum(1) + EPS**0.5 * identity)[:, None]
+    return torch.einsum("bsftcd,bdft->bscft", gain, x) * scale[:, None]
+
+
+def in_db(actual, expected):
+    difference = actual.detach().to(torch.complex128) - expected.detach()
+    return 20 * torch.log10(difference.norm() / expected.norm()).item()
+
+
+def scene(side_db=None, level=1.0):
+    """Masks and a mixture in single precision; with `side_db` nearly mono, masks included."""
+    mask, mix = draw(sources=4, bins=20, frames=50, level=level)
+    if side_db is not None:
+        side = mix[:, 1] * 10 ** (side_db / 20)
+        mix = torch.stack([mix[:, 0] + side, mix[:, 0] - side], dim=1)
+        mask = mask[:, :, :1].expand(-1, -1, 2, -1, -1).clone()
+    return mask.float(), mix.to(torch.complex64)
+
+
+@pytest.mark.parametrize(
+    ("side_db", "level"), [(None, 1), (None, 1e4), (None, 1e-4), (-40, 1), (-80, 1), (-80, 1e4)]
+)
+def test_double_precision_is_that_of_complex128(side_db, level):
+    mask, mix = scene(side_db, level)
+    y = MWF()(mask, mix)
+    assert y.dtype == torch.complex64
+    assert in_db(y, einsum_filter(mask.double(), mix.to(torch.complex128))) < -130
+
+
+# nearer to mono, the gradient of an explicit inverse has no digit left
+@pytest.mark.parametrize(("side_db", "level"), [(None, 1), (None, 1e4), (None, 1e-4), (-40, 1)])
+def test_gradient_is_that_of_complex128(side_db, level):
+    mask, mix = scene(side_db, level)
+    mask.requires_grad_()
+    expected = einsum_filter(mask.double(), mix.to(torch.complex128))
+    direction = draw(sources=4, bins=20, frames=50, seed=5)[1][:, None].expand(expected.shape)
+    (expected_grad,) = torch.autograd.grad(expected, mask, direction)
+    (grad,) = torch.autograd.grad(MWF()(mask, mix), mask, direction.to(mix.dtype))
+    assert in_db(grad, expected_grad.to(torch.complex128)) < -100
+
+
+def test_limit_of_single_precision():
+    def error(**options):
+        mask, mix = scene(**options)
+        expected = einsum_filter(mask.double(), mix.to(torch.complex128))
+        return in_db(MWF(precision="single")(mask, mix), expected)
+
+    assert error() < -110
+    assert error(level=1e4) < -110
+    assert error(level=1e-4) < -110
+    assert error(side_db=-20) < -80
+    assert -100 < error(side_db=-40) < -40
+    assert error(side_db=-80) > -20  # useless, as documented
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_matrix_products_of_fewer_bits_do_not_spoil_it(precision):
+    before = torch.get_float32_matmul_precision()
+    mask, mix = scene()
+    mask.requires_grad_()
+    results = []
+    try:
+        for setting in ("highest", "medium"):
+            torch.set_float32_matmul_precision(setting)
+            y = MWF(precision=precision)(mask, mix)
+            results.append((y, *torch.autograd.grad(y.abs().sum(), mask)))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert all(torch.equal(first, second) for first, second in zip(*results))
+
+
+@pytest.mark.parametrize("n_iter", [1, 2])
+def test_blocks_of_bins_and_memory_layout_do_not_show(n_iter, monkeypatch):
+    mask, mix = scene()
+    arguments = (mask.requires_grad_(), mix.requires_grad_())
+    expected = MWF(n_iter=n_iter)(*arguments)
+    grads = torch.autograd.grad(expected.abs().square().sum(), arguments)
+    monkeypatch.setattr(wiener, "_CPU_BLOCK", 8 * 2 * 4 * 50 * 3)  # 3 bins, 20 is no multiple
+    frames_last = mix.detach().mT.contiguous().mT.requires_grad_()
+    other = (mask.detach().mT.contiguous().mT.requires_grad_(), frames_last)
+    y = MWF(n_iter=n_iter)(*other)
+    torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-9)
+    for grad, same in zip(grads, torch.autograd.grad(y.abs().square().sum(), other)):
+        torch.testing.assert_close(grad, same, rtol=1e-4, atol=1e-6)
+    lazily = MWF(n_iter=n_iter)(mask, mix.conj())
+    torch.testing.assert_close(lazily, expected.conj(), rtol=1e-6, atol=1e-9)
 
 
 def test_items_of_a_batch_do_not_touch_each_other():
@@ -175,6 +283,8 @@ def test_arguments():
         MWF(n_iter=-1)
     with pytest.raises(ConfigError, match="alpha: 0"):
         MWF(alpha=0)
+    with pytest.raises(ConfigError, match="precision: 'half'; allowed are double and single"):
+        MWF(precision="half")
     mask, mix = draw()
     for bad in (mask[:, 0], mask[:1], mask[..., :-1], mask[:, :, :1]):
         with pytest.raises(ValueError, match="mask"):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aimless.augment import RandomPitch, SpeedPerturb
 from aimless.config import import_class
-from aimless.loss import CLoss, L1Loss, NegativeSDR
+from aimless.loss import CLoss, L1Loss, MDLoss, NegativeSDR
 from aimless.models import X_UMX, BandSplitRNN, DemucsSplit, RelTDemucs
 from aimless.transforms import STFT
 from aimless.utils import MWF
@@ -115,6 +115,17 @@ def test_combination_loss(agree, scene):
     assert set(parts) | {"loss"} == set(expected)
     for name, value in {"loss": loss, **parts}.items():
         agree(f"freq.CLoss_nomwf {name}", value, torch.tensor(expected[name]))
+
+
+def test_multi_domain_loss(agree, scene):
+    """Source 0, whose axis the published loss did not have."""
+    mask, gt_spec, gt = (scene[name][:, 0] for name in ("mask", "gt_spec", "cut"))
+    criterion = MDLoss(mcoeff=10, n_fft=512, hop_length=128)
+    loss, parts = criterion(mask, gt_spec, scene["mix_spec"], gt, scene["mix"])
+    expected = SPEC["values"]["freq.MDLoss"]
+    assert set(parts) | {"loss"} == set(expected)
+    for name, value in {"loss": loss, **parts}.items():
+        agree(f"freq.MDLoss {name}", value, torch.tensor(expected[name]))
 
 
 @pytest.mark.parametrize(
