@@ -30,7 +30,7 @@ __all__ = ["MWF"]
 
 # Bytes in a plane (item, source, bin, frame) of a block. On a CPU the planes that are at work
 # shall stay in the cache; other devices want few, large operations.
-_CPU_BLOCK, _DEVICE_BLOCK = 2**19, 2**27
+_CPU_BLOCK, _DEVICE_BLOCK = 2**20, 2**27
 
 
 class MWF(nn.Module):
