@@ -14,16 +14,17 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from aimless.errors import DataError
-from data.riff import audio_bytes
+from data.riff import DataChunk, find_data
 
 __all__ = [
-    "AudioInfo",
+    "AudioFile",
     "AudioReadError",
     "check",
     "check_samples",
@@ -55,33 +56,54 @@ class AudioReadError(DataError):
 
 
 @dataclass(frozen=True)
-class AudioInfo:
-    """Header of an audio file; `frames` counts samples per channel, `rate` is in Hz."""
+class AudioFile(os.PathLike[str]):
+    """An audio file whose header has been read; it can be used wherever a path can.
 
+    `frames` counts samples per channel, `rate` is in Hz, `format` and `subtype` are
+    libsndfile's words. `size` (bytes) and `mtime_ns` tell whether the file has changed since.
+    `data_offset` is the byte at which a RIFF, RF64 or BW64 file's samples begin, else None.
+    """
+
+    path: Path
     frames: int
     rate: int
     channels: int
     format: str
     subtype: str
+    size: int
+    mtime_ns: int
+    data_offset: int | None
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
 
-def info(path: PathLike) -> AudioInfo:
+def info(path: PathLike) -> AudioFile:
     """Read the header of a WAV or FLAC file and check that its audio is there.
 
     Raises:
         AudioReadError: missing, unreadable, no audio file, empty, or cut off before the end
             that its header promises.
     """
-    sizes = _inspect(path)
-    if sizes is not None and sizes[1] < sizes[0]:
-        raise AudioReadError(f"{printable(path)}: {_describe_cut(*sizes)}")
+    status, chunk = _inspect(path)
+    if chunk is not None and chunk.present < chunk.promised:
+        raise AudioReadError(f"{printable(path)}: {_describe_cut(chunk)}")
     with _open(path) as file:
-        found = AudioInfo(file.frames, file.samplerate, file.channels, file.format, file.subtype)
-        if found.frames == 0:
+        if file.frames == 0:
             raise AudioReadError(f"{printable(path)}: holds no audio (0 frames)")
-        if sizes is None:
+        if chunk is None:
             _check_end(path, file)
-    return found
+        return AudioFile(
+            Path(path),
+            file.frames,
+            file.samplerate,
+            file.channels,
+            file.format,
+            file.subtype,
+            status.st_size,
+            status.st_mtime_ns,
+            chunk.offset if chunk else None,
+        )
 
 
 def read(
@@ -145,7 +167,7 @@ def check_samples(path: PathLike) -> None:
             start += len(block)
 
 
-def may_be_nonfinite(header: AudioInfo) -> bool:
+def may_be_nonfinite(header: AudioFile) -> bool:
     """Whether the encoding of a file has numbers that are not finite."""
     return header.subtype in ("FLOAT", "DOUBLE")
 
@@ -162,9 +184,9 @@ def load(path: PathLike) -> tuple[NDArray[np.float32], int]:
         AudioReadError: missing, unreadable, no audio, empty, or with samples that are NaN
             or infinite.
     """
-    sizes = _inspect(path)
-    if sizes is not None and sizes[1] < sizes[0]:
-        logger.warning("%s: %s", printable(path), _describe_cut(*sizes))
+    _, chunk = _inspect(path)
+    if chunk is not None and chunk.present < chunk.promised:
+        logger.warning("%s: %s", printable(path), _describe_cut(chunk))
     try:
         with soundfile.SoundFile(_native(path)) as file:
             audio, rate = file.read(dtype="float32", always_2d=True).T, file.samplerate
@@ -201,13 +223,14 @@ def _native(path: PathLike) -> str | bytes:
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
-def _inspect(path: PathLike) -> tuple[int, int] | None:
-    """What the operating system has to say against a file; then its RIFF sizes, if any."""
+def _inspect(path: PathLike) -> tuple[os.stat_result, DataChunk | None]:
+    """What the operating system has to say against a file; then its status and RIFF data."""
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+            status = os.fstat(file.fileno())
+            if status.st_size == 0:
                 raise AudioReadError(f"{printable(path)}: empty file (0 bytes)")
-            return audio_bytes(file)
+            return status, find_data(file)
     except FileNotFoundError:
         reason = "link to nowhere" if os.path.islink(path) else "no such file"
     except OSError as error:
@@ -235,8 +258,11 @@ def _check_end(path: PathLike, file: soundfile.SoundFile) -> None:
         raise AudioReadError(f"{printable(path)}: {reason}")
 
 
-def _describe_cut(promised: int, present: int) -> str:
-    return f"cut off: the header promises {promised} bytes of audio, the file holds {present}"
+def _describe_cut(chunk: DataChunk) -> str:
+    return (
+        f"cut off: the header promises {chunk.promised} bytes of audio, "
+        f"the file holds {chunk.present}"
+    )
 
 
 def _excerpt_message(path: PathLike, start: int, frames: int, reason: str) -> str:

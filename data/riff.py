@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["audio_bytes"]
+__all__ = ["DataChunk", "find_data"]
 
 # In RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088) this 32-bit size means "see the ds64 chunk";
 # in a plain RIFF file it is what programs write that stream to a pipe and never learn the size.
 _UNKNOWN = 0xFFFFFFFF
 
 
-def audio_bytes(file: BinaryIO) -> tuple[int, int] | None:
-    """Size of the data chunk as written in the header, and the bytes that follow the header.
+class DataChunk(NamedTuple):
+    """Where a file's samples begin, and how many bytes of them there are.
+
+    `promised` is what the header says, `present` what follows it in the file: more where other
+    chunks come after the samples, less where the file was cut off.
+    """
+
+    offset: int
+    promised: int
+    present: int
+
+
+def find_data(file: BinaryIO) -> DataChunk | None:
+    """Find the samples of a WAVE file.
 
     Args:
         file: a file opened for binary reading; its position is moved.
 
     Returns:
-        (promised, present) in bytes, where present may be more than promised since other
-        chunks can follow. None if the file is no RIFF, RF64 or BW64 WAVE file, has no data
-        chunk, or does not state its size.
+        None if the file is no RIFF, RF64 or BW64 WAVE file, has no data chunk, or does not
+        state its size.
     """
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
@@ -43,6 +54,6 @@ def audio_bytes(file: BinaryIO) -> tuple[int, int] | None:
                 data_size_64 = struct.unpack("<QQ", fields)[1]
         if tag == b"data":
             promised = data_size_64 if length == _UNKNOWN else length
-            return None if promised is None else (promised, size - start)
+            return None if promised is None else DataChunk(start, promised, size - start)
         file.seek(start + length + length % 2)  # chunks are padded to an even size
     return None

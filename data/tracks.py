@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from aimless.errors import ConfigError, DataError
 from data import audio, folders
-from data.audio import AudioInfo, AudioReadError, printable
+from data.audio import AudioFile, AudioReadError, printable
 from data.folders import SUFFIXES, TrackFolder, enumerate_names
 
 __all__ = ["BadTrackPolicy", "Rules", "Track", "scan"]
@@ -43,8 +43,8 @@ class Track:
 
     name: str
     folder: Path
-    stems: Mapping[str, Path]
-    mixture: Path | None
+    stems: Mapping[str, AudioFile]
+    mixture: AudioFile | None
     frames: int
     channels: int
     rate: int
@@ -123,7 +123,7 @@ def _check_track(found: TrackFolder, rules: Rules) -> _Checked:
     """Read all headers of a track and hold them against the rules."""
     if found.problem:
         return _Checked(None, [f"{printable(found.folder)}: {found.problem}"])
-    infos: dict[str, AudioInfo] = {}
+    infos: dict[str, AudioFile] = {}
     faults: list[str] = []
     for name in rules.files:
         try:
@@ -147,15 +147,15 @@ def _check_track(found: TrackFolder, rules: Rules) -> _Checked:
     if mono:
         text = "%s: mono, duplicated to %d channels: %s"
         logger.info(text, printable(found.folder), rules.channels, ", ".join(mono))
-    stems = {name: found.files[name][0] for name in rules.sources}
-    mixture = found.files[rules.mixture][0] if rules.mixture else None
+    stems = {name: infos[name] for name in rules.sources}
+    mixture = infos[rules.mixture] if rules.mixture else None
     track = Track(
         found.folder.name, found.folder, stems, mixture, frames, rules.channels, rules.sample_rate
     )
     return _Checked(track, [], difference)
 
 
-def _read_header(found: TrackFolder, name: str) -> AudioInfo:
+def _read_header(found: TrackFolder, name: str) -> AudioFile:
     """Header of the preferred file of a stem; its other formats must be as long."""
     paths = found.files.get(name)
     if not paths:
@@ -178,7 +178,7 @@ def _bad_samples(path: Path) -> list[str]:
     return []
 
 
-def _misfits(info: AudioInfo, rules: Rules) -> list[str]:
+def _misfits(info: AudioFile, rules: Rules) -> list[str]:
     faults = []
     if info.rate != rules.sample_rate:
         faults.append(f"sample rate {info.rate} Hz, wanted {rules.sample_rate} Hz")
@@ -188,7 +188,7 @@ def _misfits(info: AudioInfo, rules: Rules) -> list[str]:
 
 
 def _describe_difference(
-    found: TrackFolder, infos: Mapping[str, AudioInfo], shortest: str, longest: str, rules: Rules
+    found: TrackFolder, infos: Mapping[str, AudioFile], shortest: str, longest: str, rules: Rules
 ) -> str:
     return (
         f"{printable(found.files[shortest][0])}: {infos[shortest].frames} frames, but "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from aimless import draws
 from aimless.errors import ConfigError, DataError
 from data import audio
+from data.audio import AudioFile
 from data.augment.base import Audio, Compose, CPUBase, Mix
 from data.folders import enumerate_names
 from data.sampling import Key
@@ -64,7 +64,7 @@ def collate(items: Sequence[Item]) -> Item:
 class Excerpt(NamedTuple):
     """`frames` frames of a file from frame `start` on."""
 
-    path: Path
+    file: AudioFile
     start: int
     frames: int
 
@@ -190,7 +190,7 @@ class SegmentDataset(Dataset[Item]):
         files = {source: track.stems[source] for source in self.sources}
         if track.mixture is not None:
             files["mixture"] = track.mixture
-        return {name: Excerpt(path, start, frames) for name, path in files.items()}
+        return {name: Excerpt(file, start, frames) for name, file in files.items()}
 
     def _complete(self, key: Key | int) -> Key:
         key = key if isinstance(key, Key) else Key(0, int(key))
@@ -227,7 +227,6 @@ class SegmentDataset(Dataset[Item]):
 
 def _empty(*shape: int) -> Tensor:
     """A float32 buffer, in shared memory if this is a worker, so that handing it over is free."""
-    buffer = torch.empty(shape)
     buffer = torch.empty(shape)
     return buffer if get_worker_info() is None else buffer.share_memory_()
 

@@ -198,8 +198,8 @@ class BaseDataModule(pl.LightningDataModule):
         epochs, indices = (torch.as_tensor(field).tolist() for field in (batch.epoch, batch.index))
         return [
             ", ".join(
-                f"{audio.printable(path)} from {start / dataset.rate:.3f} s"
-                for path, start, _ in dataset.describe(Key(epoch, index)).values()
+                f"{audio.printable(file)} from {start / dataset.rate:.3f} s"
+                for file, start, _ in dataset.describe(Key(epoch, index)).values()
             )
             for epoch, index in zip(epochs, indices)
         ]

@@ -19,7 +19,7 @@ from aimless.draws import generator
 from aimless.errors import DataError
 from data import audio
 from data.audio import AudioReadError
-from data.riff import audio_bytes
+from data.riff import find_data
 
 RATE = 44100
 FRAMES = 4000
@@ -185,7 +185,7 @@ def test_extra_chunks_and_odd_sizes_are_no_cut(tmp_path: Path) -> None:
     extra = b"LIST" + (5).to_bytes(4, "little") + b"hello\0"
     path.write_bytes(content[:12] + extra + content[12:] + extra)
     with open(path, "rb") as file:
-        promised, present = audio_bytes(file) or (0, 0)
+        offset, promised, present = find_data(file)
     assert promised == 101
     assert present >= promised
     assert audio.info(path).frames == 101
@@ -198,7 +198,7 @@ def test_streamed_wav_without_a_size_is_accepted(tmp_path: Path) -> None:
     content[4:8] = content[start - 4 : start] = b"\xff" * 4
     path.write_bytes(content)
     with open(path, "rb") as file:
-        assert audio_bytes(file) is None
+        assert find_data(file) is None
     assert audio.info(path).frames == FRAMES
 
 

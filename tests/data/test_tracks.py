@@ -59,9 +59,9 @@ def test_a_good_tree(musdb_root: Path) -> None:
     )
     for track in found:
         assert (track.frames, track.channels, track.rate) == (3 * RATE, 2, RATE)
-        assert track.mixture == track.folder / "mixture.wav"
+        assert track.mixture.path == track.folder / "mixture.wav"
         assert list(track.stems) == list(MDX_SOURCES)
-        assert all(track.stems[name] == track.folder / f"{name}.wav" for name in MDX_SOURCES)
+        assert all(track.stems[name].path == track.folder / f"{name}.wav" for name in MDX_SOURCES)
 
 
 def test_missing_stems_are_all_in_one_report(train: Path) -> None:
@@ -184,7 +184,7 @@ def test_flac_is_accepted_and_wav_preferred(train: Path) -> None:
     for name in (*MDX_SOURCES, "mixture"):
         samples, rate = soundfile.read(first / f"{name}.wav", dtype="int16")
         soundfile.write(first / f"{name}.flac", samples, rate)
-    assert tracks.scan(train, RULES)[0].stems["drums"].suffix == ".wav"
+    assert tracks.scan(train, RULES)[0].stems["drums"].path.suffix == ".wav"
     for name in (*MDX_SOURCES, "mixture"):
         (first / f"{name}.wav").unlink()
     track = tracks.scan(train, RULES)[0]
@@ -330,7 +330,7 @@ def test_other_sources_and_mixture_names(tmp_path: Path, write_song: Callable[..
     write_song(tmp_path / "tr" / "1", 0.2, channels=1, sources=sources, mixture="mix")
     rules = Rules(sources, mixture="mix", channels=1)
     (track,) = tracks.scan(tmp_path / "tr", rules)
-    assert track.mixture == track.folder / "mix.wav"
+    assert track.mixture.path == track.folder / "mix.wav"
     assert track.channels == 1
 
 
