@@ -185,9 +185,14 @@ def test_extra_chunks_and_odd_sizes_are_no_cut(tmp_path: Path) -> None:
     extra = b"LIST" + (5).to_bytes(4, "little") + b"hello\0"
     path.write_bytes(content[:12] + extra + content[12:] + extra)
     with open(path, "rb") as file:
-        offset, promised, present = find_data(file)
-    assert promised == 101
-    assert present >= promised
+        chunk = find_data(file)
+    assert chunk is not None
+    assert chunk.promised == 101
+    assert chunk.present >= 101
+    raw = path.read_bytes()[chunk.offset : chunk.offset + 101]
+    np.testing.assert_array_equal(
+        (np.frombuffer(raw, np.uint8) - 128.0) / 128, audio.read(path, 0, 101)[0]
+    )
     assert audio.info(path).frames == 101
 
 

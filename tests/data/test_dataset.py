@@ -72,7 +72,7 @@ def test_random_segments_are_where_describe_says(train: list[Track]) -> None:
         key = Key(2, index)
         item, excerpts = dataset[key], dataset.describe(key)
         assert list(excerpts) == [*MDX_SOURCES, "mixture"]
-        assert {path.parent for path, _, _ in excerpts.values()} == {train[index // 10].folder}
+        assert {file.path.parent for file, _, _ in excerpts.values()} == {train[index // 10].folder}
         assert len({excerpt.start for excerpt in excerpts.values()}) == 1
         np.testing.assert_array_equal(item.mixture, from_file(*excerpts["mixture"]))
         for name, stem in zip(MDX_SOURCES, item.stems):
@@ -85,7 +85,7 @@ def test_track_mix_draws_each_source_by_itself(train: list[Track]) -> None:
     dataset = SegmentDataset(train, MDX_SOURCES, 0.5, 50, random=True, random_track_mix=True)
     plans = [dataset.describe(Key(0, index)) for index in range(len(dataset))]
     assert all(list(plan) == list(MDX_SOURCES) for plan in plans)
-    picks = np.array([[plan[name].path.parent.name for name in MDX_SOURCES] for plan in plans])
+    picks = np.array([[plan[name].file.path.parent.name for name in MDX_SOURCES] for plan in plans])
     for column in picks.T:
         _, counts = np.unique(column, return_counts=True)
         assert counts.min() > 30  # 50 expected, standard deviation 5.8

@@ -188,7 +188,7 @@ def test_flac_is_accepted_and_wav_preferred(train: Path) -> None:
     for name in (*MDX_SOURCES, "mixture"):
         (first / f"{name}.wav").unlink()
     track = tracks.scan(train, RULES)[0]
-    assert {path.suffix for path in track.stems.values()} == {".flac"}
+    assert {file.path.suffix for file in track.stems.values()} == {".flac"}
     assert track.frames == 3 * RATE
 
 
