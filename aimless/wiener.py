@@ -28,8 +28,8 @@ from aimless.transforms import at_least_float32, no_autocast
 
 __all__ = ["MWF"]
 
-# Bytes in a plane (item, source, bin, frame) of a block. On a CPU the planes that are at work
-# shall stay in the cache; other devices want few, large operations.
+# Bytes in a plane (item, source, bin, frame) of a block, on a CPU for each thread. There the
+# planes that are at work shall stay in the cache; other devices want few, large operations.
 _CPU_BLOCK, _DEVICE_BLOCK = 2**20, 2**27
 
 
@@ -203,7 +203,8 @@ class _ExpectationMaximisation(torch.autograd.Function):
 def _blocks(weight: Tensor, scale: Tensor) -> list[slice]:
     """Slices of bins."""
     batch, sources, _, bins, frames = weight.shape
-    size = _CPU_BLOCK if weight.device.type == "cpu" else _DEVICE_BLOCK
+    on_cpu = weight.device.type == "cpu"
+    size = _CPU_BLOCK * torch.get_num_threads() if on_cpu else _DEVICE_BLOCK
     step = max(1, size // max(1, batch * sources * frames * scale.element_size()))
     return [slice(start, start + step) for start in range(0, bins, step)]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 from loss import plain_mse, plain_wsdr
-from mwf import elimination_filter
+from mwf import plain_filter
 from torch import Tensor
 from turns import in_turns, options, report
 
@@ -30,7 +30,7 @@ def main() -> None:
     ours = CLoss(10, n_iter=1)
 
     def plain(mask: Tensor, gt_spec: Tensor, mix_spec: Tensor, gt: Tensor, mix: Tensor) -> Tensor:
-        estimate = elimination_filter(mask, mix_spec)
+        estimate = plain_filter(mask, mix_spec)
         waveforms = stft.inverse(estimate, gt.shape[-1])
         return plain_mse(estimate, gt_spec) + 10 * (1 + plain_wsdr(waveforms, gt, mix))
 

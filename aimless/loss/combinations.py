@@ -10,7 +10,7 @@ no such identity; theirs are computed block by block, in the cache, with their g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -46,11 +46,13 @@ def subset_matrix(sources: int) -> Tensor:
     return (codes[:, None] >> torch.arange(sources, device="cpu") & 1).double()
 
 
-def subset_sums(x: Tensor) -> list[Tensor]:
+def subset_sums(x: Tensor, out: Tensor | None = None) -> Sequence[Tensor]:
     """Sums over the sources of each combination, at one addition each.
 
     Args:
         x: (batch, sources, ...).
+        out: where to write them, (combinations, batch, ...); without it they may share memory
+            with x.
 
     Returns:
         Tensors (batch, ...), in the order of `subset_matrix`.
@@ -59,7 +61,11 @@ def subset_sums(x: Tensor) -> list[Tensor]:
     for code in range(1, max(2, 2 ** x.shape[1] - 1)):
         lowest = (code & -code).bit_length() - 1
         rest = code & (code - 1)  # a smaller number: its sum is there already
-        sums.append(sums[rest - 1] + x[:, lowest] if rest else x[:, lowest])
+        target = None if out is None else out[code - 1]
+        if rest:
+            sums.append(torch.add(sums[rest - 1], x[:, lowest], out=target))
+        else:
+            sums.append(x[:, lowest] if target is None else target.copy_(x[:, lowest]))
     return sums
 
 
@@ -216,8 +222,9 @@ class _CombinationL1(torch.autograd.Function):
         signs = torch.empty_like(estimate) if needed else None
         for block in _sample_blocks(estimate[:, 0]):
             residual = estimate[..., block] - target[..., block]
-            sums = torch.stack(subset_sums(residual))  # (combinations,B,C,L)
-            total += torch.linalg.vector_norm(sums.flatten(1), 1, dim=1)
+            sums = residual.new_empty(len(inside), *residual[:, 0].shape)  # (combinations,B,C,L)
+            subset_sums(residual, out=sums)
+            total += sums.abs().flatten(1).sum(1)  # many times quicker than vector_norm
             if signs is not None:
                 # small whole numbers, exact whatever precision matrix products are set to
                 counts = inside.mT @ sums.sign_().flatten(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class CLoss(nn.Module):
     loss_t is 1 + the weighted SDR term of the waveforms (0 for a perfect estimate), each
     averaged over all proper non-empty subsets of the sources; see `aimless.loss.combinations`.
 
-    The Wiener filter is part of the loss if any of its four arguments is given; those
+    The Wiener filter is part of the loss if any of its five arguments is given; those
     that are not take its defaults. A residual source that it appends is not compared.
 
     Args:
@@ -36,6 +36,7 @@ class CLoss(nn.Module):
         softmask: see `aimless.wiener.MWF`.
         alpha: see `aimless.wiener.MWF`.
         n_iter: see `aimless.wiener.MWF`.
+        precision: see `aimless.wiener.MWF`.
 
     Shape:
         msk_hat and complex gt_spec (batch, sources, channels, bins, frames), complex mix_spec
@@ -56,6 +57,7 @@ class CLoss(nn.Module):
         softmask: bool | None = None,
         alpha: float | None = None,
         n_iter: int | None = None,
+        precision: Literal["double", "single"] | None = None,
     ) -> None:
         super().__init__()
         self.mcoeff = mcoeff
@@ -66,6 +68,7 @@ class CLoss(nn.Module):
             "softmask": softmask,
             "alpha": alpha,
             "n_iter": n_iter,
+            "precision": precision,
         }
         given = {name: value for name, value in options.items() if value is not None}
         self.mwf = MWF(**given) if given else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 
 from aimless.errors import ConfigError
 from aimless.models.blocks import run_lstm
@@ -120,11 +121,8 @@ class X_UMX(nn.Module):
             )
         groups = len(self.sources)
 
-        # (B,1,C,F,T) -> (B,S,C,F,T): each source sees the spectrogram on its own scale
-        x = spec[:, None, :, : self.nb_bins] + self.input_means.view(groups, 1, -1, 1)
-        x = x * self.input_scale.view(groups, 1, -1, 1)
-        # (B,S*C*F,T) -> (B,S*H,T) -> (B,S,H,T) -> (B,H,T)
-        x = self.affine1(x.reshape(batch, -1, frames))
+        # (B,C,F,T) -> (B,S*H,T) -> (B,S,H,T) -> (B,H,T)
+        x = self._encode(spec[:, :, : self.nb_bins].reshape(batch, -1, frames))
         x = x.view(batch, groups, self.hidden_channels, frames).mean(1)
 
         # (B,H,T) -> (B,2*H,T): the shared features and the mean of the sources' views of them
@@ -134,6 +132,22 @@ class X_UMX(nn.Module):
         x = x.view(batch, groups, channels, bins, frames)
         x = x * self.output_scale.view(groups, 1, -1, 1) + self.output_means.view(groups, 1, -1, 1)
         return x.relu()
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """The sources' features of the spectrogram, (B,C*F,T) -> (B,S*H,T).
+
+        Each source sees the spectrogram x on its own scale, (x + mean) * scale. All of them see
+        the same x: with scale and mean moved into its weights, the grouped convolution of S
+        copies is a single one of x itself, and nothing is to be differentiated below it.
+        """
+        groups = len(self.sources)
+        convolution, normalise, activate = self.affine1
+        weight: Tensor = convolution.weight
+        weight = weight.view(groups, self.hidden_channels, self.nb_channels, -1)
+        weight = weight * self.input_scale.view(groups, 1, 1, -1)
+        bias = (weight * self.input_means.view(groups, 1, 1, -1)).sum((2, 3))
+        x = conv1d(x, weight.flatten(0, 1).flatten(1)[..., None], bias.flatten())
+        return activate(normalise(x))
 
     def _run_lstms(self, x: Tensor) -> Tensor:
         """Mean of all sources' LSTMs, (B,H,T) -> (B,H,T)."""

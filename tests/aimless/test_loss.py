@@ -341,6 +341,7 @@ class TestCLoss:
             "softmask": False,
             "alpha": 1.0,
             "n_iter": 0,
+            "precision": "single",
         }.items():
             mwf = CLoss(**{name: value}).mwf
             assert mwf is not None
