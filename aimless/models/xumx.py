@@ -142,9 +142,9 @@ class X_UMX(nn.Module):
         """
         groups = len(self.sources)
         convolution, normalise, activate = self.affine1
-        weight: Tensor = convolution.weight
-        weight = weight.view(groups, self.hidden_channels, self.nb_channels, -1)
-        weight = weight * self.input_scale.view(groups, 1, 1, -1)
+        shape = groups, self.hidden_channels, self.nb_channels, self.nb_bins
+        scale = self.input_scale.view(groups, 1, 1, -1)
+        weight = convolution.get_parameter("weight").view(shape) * scale
         bias = (weight * self.input_means.view(groups, 1, 1, -1)).sum((2, 3))
         x = conv1d(x, weight.flatten(0, 1).flatten(1)[..., None], bias.flatten())
         return activate(normalise(x))
