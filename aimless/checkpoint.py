@@ -5,6 +5,8 @@
     load("model.safetensors")    what `export` writes
     load("hdemucs.pt")           plain weights of torchaudio's or Demucs' Hybrid Demucs
     load("https://...")          any of them, downloaded once
+    load("hdemucs_high_musdb")   weights that others publish, see `aimless.published`
+    load("recipe.yaml", checkpoints={...})   several networks together, see `aimless.recipe`
 
 Nothing that is loaded runs: pickles are read with `weights_only=True`, and classes that a
 checkpoint names are taken from `aimless` only, unless the caller trusts more.
@@ -22,8 +24,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from aimless.config import import_class, parse_yaml, read_yaml, share_settings
+from aimless.ensemble import Normalised
 from aimless.errors import ConfigError, DataError
-from aimless.network import MaskNetwork, SeparationNetwork, WaveformNetwork
+from aimless.network import AudioNetwork, MaskNetwork, SeparationNetwork, WaveformNetwork
+from aimless.published import PUBLISHED
+from aimless.recognise import recognise
 from aimless.sources import resolve_targets
 from aimless.weights import compare_weights, network_weights, read_checkpoint
 
@@ -36,29 +41,27 @@ _SAME_CLASS = {
     "torchaudio.models.HDemucs": "aimless.models.HDemucs",
     "torchaudio.models._hdemucs.HDemucs": "aimless.models.HDemucs",
 }
-#: Parts of Demucs' Hybrid Demucs, and what torchaudio calls them.
-_DEMUCS_PARTS = {
-    "encoder.": "freq_encoder.",
-    "decoder.": "freq_decoder.",
-    "tencoder.": "time_encoder.",
-    "tdecoder.": "time_decoder.",
-}
-_LAST_LAYER = re.compile(r"time_decoder\.\d+\.conv_tr\.weight")
 #: Settings of a separator on spectrograms, see `aimless.network.MaskNetwork`.
 _PIPELINE = ("n_fft", "hop_length", "residual_model", "softmask", "alpha", "n_iter")
 _FORMAT = "aimless-network-1"
 
 
 def load(
-    source: str | os.PathLike[str], *, sha256: str | None = None, trusted: Iterable[str] = ()
-) -> SeparationNetwork:
+    source: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    trusted: Iterable[str] = (),
+    checkpoints: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> AudioNetwork:
     """Load a network, with its sources, sample rate and channels, on the CPU in eval mode.
 
     Args:
-        source: a file, a folder, or an http(s) URL. A URL may end in `#sha256=<hex digits>`.
+        source: a file, a folder, an http(s) URL, or a name of `aimless.published`. A URL may end
+            in `#sha256=<hex digits>`.
         sha256: what the file must hash to; for downloads.
         trusted: top packages besides `aimless` whose classes a checkpoint may name, for networks
             of your own.
+        checkpoints: name -> file, folder or URL, for a recipe.
 
     Returns:
         (batch, channels, samples) -> (batch, sources, channels, samples or fewer), in float32.
@@ -69,17 +72,25 @@ def load(
         ConfigError: a config that cannot be built.
     """
     text = os.fspath(source)
-    if re.match(r"https?://", text):
-        from aimless.download import fetch
+    if Path(text).suffix in (".yaml", ".yml") and not _is_url(text):
+        from aimless.recipe import load_recipe
 
-        path = fetch(text, sha256)
-    else:
-        path = _find_file(Path(text))
-    trust = frozenset({"aimless", *trusted})
+        return load_recipe(text, checkpoints, trusted)
+    if checkpoints:
+        raise ConfigError(f"{text}: is no recipe (.yaml), so that it takes no named checkpoints")
+    if text in PUBLISHED:
+        published = PUBLISHED[text]
+        network = load(published.url, sha256=sha256 or published.sha256)
+        return Normalised(network).eval() if published.normalise else network
+    path = _fetch(text, sha256) if _is_url(text) else _find_file(Path(text))
+    return _load_file(path, frozenset({"aimless", *trusted}))
+
+
+def _load_file(path: Path, trust: frozenset[str]) -> SeparationNetwork:
     state, description = _read(path, trust)
     state = network_weights(state)
     if description is None:
-        state, description = _recognise(path, state)
+        state, description = recognise(path, state)
     network = _build(description, path, trust)
     faults = compare_weights(network.model.state_dict(), state)
     if faults:
@@ -92,7 +103,7 @@ def load(
     return network.float().eval()
 
 
-def export(network: SeparationNetwork, path: str | os.PathLike[str], half: bool = False) -> None:
+def export(network: AudioNetwork, path: str | os.PathLike[str], half: bool = False) -> None:
     """Write a network as one safetensors file that `load` reads, without training state.
 
     Args:
@@ -106,8 +117,8 @@ def export(network: SeparationNetwork, path: str | os.PathLike[str], half: bool 
     """
     from safetensors.torch import save_file
 
-    if network.class_path is None:
-        raise ConfigError("export: the network has no class path; load it from a checkpoint")
+    if not isinstance(network, SeparationNetwork) or network.class_path is None:
+        raise ConfigError("export: no class path; give a single network, from a checkpoint")
     description = {
         "format": _FORMAT,
         "kind": "mask" if isinstance(network, MaskNetwork) else "waveform",
@@ -130,6 +141,16 @@ def export(network: SeparationNetwork, path: str | os.PathLike[str], half: bool 
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_url(text: str) -> bool:
+    return re.match(r"https?://", text) is not None
+
+
+def _fetch(url: str, sha256: str | None) -> Path:
+    from aimless.download import fetch
+
+    return fetch(url, sha256)
 
 
 def _find_file(path: Path) -> Path:
@@ -254,42 +275,3 @@ def _plain(init_args: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:
         if isinstance(value, dict) and "class_path" in value:
             raise DataError(f"{path}: {name} is a class of its own; such networks are not loaded")
     return dict(init_args or {})
-
-
-def _recognise(path: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Plain weights of a Hybrid Demucs tell their sizes by their shapes."""
-    if any(name.startswith("tencoder.") for name in state):
-        renamed = {}
-        for name, value in state.items():
-            part = next((part for part in _DEMUCS_PARTS if name.startswith(part)), "")
-            renamed[_DEMUCS_PARTS.get(part, "") + name.removeprefix(part)] = value
-        state = renamed
-    try:
-        channels, folded = state["freq_encoder.0.conv.weight"].shape[:2]
-        audio = state["time_encoder.0.conv.weight"].shape[1]
-        depth = sum(bool(re.fullmatch(r"freq_encoder\.\d+\.conv\.weight", n)) for n in state)
-        last = state[[name for name in state if _LAST_LAYER.fullmatch(name)][-1]]
-        bins = state["freq_emb.embedding.weight"].shape[0]
-    except (KeyError, IndexError):
-        raise DataError(
-            f"{path}: holds weights but no config, and they are not of a Hybrid Demucs; "
-            "put the config.yaml of the run beside it"
-        ) from None
-    sources = last.shape[1] // audio
-    targets = {4: ["drums", "bass", "other", "vocals"], 3: ["music", "sfx", "speech"]}.get(sources)
-    if targets is None or folded != 2 * audio:
-        raise DataError(f"{path}: a Hybrid Demucs of {sources} sources, which have no known names")
-    return state, {
-        "kind": "waveform",
-        "class_path": "aimless.models.HDemucs",
-        "init_args": {
-            "sources": targets,
-            "audio_channels": audio,
-            "channels": channels,
-            "depth": depth,
-            "nfft": bins * 8,  # the embedding has a row for each bin after the first stride of 4
-        },
-        "targets": targets,
-        "sample_rate": 44100,
-        "pipeline": {},
-    }

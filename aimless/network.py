@@ -7,7 +7,7 @@ is what a checkpoint gives back: the same computation, ready to use, without Lig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from aimless.transforms import STFT
 from aimless.wiener import MWF
 
 __all__ = [
+    "AudioNetwork",
     "MaskNetwork",
     "MaskPipeline",
     "SeparationNetwork",
@@ -106,8 +107,33 @@ class MaskPipeline(WaveformPipeline):
         return self.spec.inverse(filtered, samples)
 
 
-class SeparationNetwork(nn.Module):
-    """A network that is ready to separate.
+class AudioNetwork(nn.Module):
+    """What can separate: mixture (batch, channels, samples) -> stems (batch, sources, ...).
+
+    Attributes:
+        targets: names of the stems, in the order of the output's source axis.
+        sample_rate: of the audio, in Hz.
+        channels: audio channels; None if it takes any.
+        class_path: of the network inside, if it is a single one.
+        init_args: arguments of that class.
+        engine: settings of `aimless.overlap_add.OverlapAdd` that suit it.
+    """
+
+    targets: tuple[str, ...]
+    sample_rate: int
+    channels: int | None
+    class_path: str | None = None
+    init_args: Mapping[str, Any] = {}
+    engine: Mapping[str, Any] = {}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the stems, in the order of the output's source axis."""
+        return self.targets
+
+
+class SeparationNetwork(AudioNetwork):
+    """A single network that is ready to separate.
 
     Args:
         model: the network itself.
@@ -136,11 +162,6 @@ class SeparationNetwork(nn.Module):
         self.channels = audio_channels(model)
         self.class_path = class_path
         self.init_args = dict(init_args or {})
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the stems, in the order of the output's source axis."""
-        return self.targets
 
     def pipeline_args(self) -> dict:
         """Arguments beside those of `SeparationNetwork`, plain values."""

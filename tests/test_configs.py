@@ -14,13 +14,13 @@ from aimless.config import import_class, read_yaml, share_settings
 from aimless.lightning.run import run
 from aimless.sources import SDX_SOURCES, SE_SOURCES
 from data.augment import CPUBase
-from data.lightning import BaseDataModule
-from data.lightning.base import Split
 from main import TRAINER_DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(
-    path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "cfg").rglob("*.yaml")
+    path.relative_to(REPOSITORY).as_posix()
+    for path in (REPOSITORY / "cfg").rglob("*.yaml")
+    if path.parent.name != "separate"  # recipes, not experiments
 )
 
 NETWORK = "--model.init_args.model.init_args."
@@ -48,34 +48,12 @@ class StandIn(CPUBase):
         return stem
 
 
-class SpeechNoise(BaseDataModule):
-    """Stands in for the data set of speech and noise: a folder of tracks for both."""
-
-    sources = SE_SOURCES
-
-    def __init__(
-        self,
-        speech_root: str,
-        noise_root: str,
-        snr_sampler: Any = None,
-        channels: int = 1,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(speech_root, channels=channels, random=True, **kwargs)
-        split = [Split("train")]
-        self.splits = {"train": split, "val": split, "test": split}
-        self.held_out = ()
-
-
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
     """The repository as working folder; stand-ins for parts that configs name in advance."""
     import data.augment
-    import data.lightning
 
     monkeypatch.chdir(REPOSITORY)
-    if not hasattr(data.lightning, "SpeechNoise"):
-        monkeypatch.setattr(data.lightning, "SpeechNoise", SpeechNoise, raising=False)
     for config in CONFIGS:
         for effect in read_yaml(REPOSITORY / config)["data"]["init_args"].get("transforms", []):
             name = effect["class_path"].rpartition(".")[2]
@@ -100,9 +78,8 @@ def roots(tmp_path_factory, musdb_root, write_song):
             write_song(
                 folder / "noisy" / ("valid" if split == "tt" else "train") / f"{split}{track}"
             )
-            write_song(
-                folder / "speech" / "train" / f"{split}{track}", channels=1, sources=SE_SOURCES
-            )
+            for source in SE_SOURCES:
+                write_song(folder / source / f"{split}{track}", sources=(source,), mixture=None)
     labels = folder / "labels.csv"
     labels.write_text("ID,Clean,Notes\ntr0,Y,\ntr1,,bleed\ncv0,Y,\n")
     root = "--data.init_args.root"
@@ -112,7 +89,7 @@ def roots(tmp_path_factory, musdb_root, write_song):
         "LabelNoise": [root, folder / "noisy", "--data.init_args.labels", labels],
         "SpeechNoise": [
             *("--data.init_args.speech_root", folder / "speech"),
-            *("--data.init_args.noise_root", folder / "speech"),
+            *("--data.init_args.noise_root", folder / "noise"),
         ],
     }
 
