@@ -10,10 +10,10 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo check-data test lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv and install the pinned set (about 5 GB)
 
@@ -26,6 +26,9 @@ $(INSTALLED): constraints.txt pyproject.toml
 
 demo: $(INSTALLED) ## train, test and use a separator on a real song (two minutes on two cores)
 	@$(BIN)/python scripts/demo.py
+
+check-data: $(INSTALLED) ## report every fault of a data set: make check-data ROOT=folder
+	@$(BIN)/python -m data.check "$(ROOT)"
 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

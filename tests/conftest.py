@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,11 @@ from aimless.sources import MDX_SOURCES
 
 # Two test processes share the cores; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Scans of data sets are remembered in a folder of the tests' own.
+if "AIMLESS_CACHE" not in os.environ:
+    os.environ["AIMLESS_CACHE"] = tempfile.mkdtemp(prefix="aimless-tests-")
+    atexit.register(shutil.rmtree, os.environ["AIMLESS_CACHE"], ignore_errors=True)
 
 # Stems: (channels, frames) float64, peak 0.2, so that four of them cannot clip.
 Synthesiser = Callable[[np.ndarray, np.random.Generator], np.ndarray]
