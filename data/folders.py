@@ -6,16 +6,43 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from aimless.errors import DataError
 from data.audio import printable
 
-__all__ = ["SUFFIXES", "TrackFolder", "check_disjoint", "enumerate_names", "find"]
+__all__ = [
+    "SUFFIXES",
+    "ListedFile",
+    "TrackFolder",
+    "check_disjoint",
+    "enumerate_names",
+    "find",
+    "list_files",
+    "refuse_shared",
+]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac")  # in order of preference
+
+
+class ListedFile(NamedTuple):
+    """A file as a listing shows it.
+
+    Attributes:
+        path: where it was found.
+        real: where it is, links resolved.
+        size: in bytes; -1 if the system does not say, as for a link to nowhere.
+        mtime_ns: time of the last change in nanoseconds; -1 likewise.
+    """
+
+    path: str
+    real: str
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -23,14 +50,12 @@ class TrackFolder:
     """A folder that looks like a track; `files` has its audio, every format, by stem name."""
 
     folder: Path
-    files: Mapping[str, Sequence[Path]]
+    files: Mapping[str, Sequence[ListedFile]]
     problem: str | None = None
 
     def real_paths(self, names: Iterable[str]) -> frozenset[str]:
         """Where the files of these stems really are, links resolved."""
-        return frozenset(
-            os.path.realpath(path) for name in names for path in self.files.get(name, [])
-        )
+        return frozenset(file.real for name in names for file in self.files.get(name, ()))
 
 
 def find(
@@ -50,14 +75,20 @@ def find(
     Raises:
         DataError: the folder is missing, unreadable, or no track is in it.
     """
-    root = Path(folder)
+    root = os.fspath(folder)
     try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        with os.scandir(root) as entries:
+            found = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
     except OSError as error:
         raise DataError(f"{_found_none(root, files)} ({error.strerror})") from None
-    names = [name for name in names if not name.startswith((".", "__"))]
+    names = sorted(name for name in found if not name.startswith((".", "__")))
     names = [name for name in names if select is None or select(name)]
-    candidates = [_list_files(root / name, files) for name in names]
+    wanted = {name: [name + suffix for suffix in SUFFIXES] for name in files}
+    real = _prefix(os.path.realpath(root))
+    candidates = [
+        _list_folder(os.path.join(root, name), _resolve(real, name, found[name]), wanted)
+        for name in names
+    ]
     ignored = [found.folder.name for found in candidates if not (found.files or found.problem)]
     if ignored:
         logger.debug("%s: no stems in %s", printable(root), enumerate_names(ignored, len(ignored)))
@@ -67,8 +98,23 @@ def find(
     return tracks
 
 
+def list_files(paths: Iterable[str | os.PathLike[str]]) -> list[ListedFile]:
+    """Files as a listing would show them, in the order given; for `data.index`."""
+    real_folders: dict[str, str] = {}
+    listed = []
+    for path in [os.fspath(path) for path in paths]:
+        folder, name = os.path.split(path)
+        if folder not in real_folders:
+            real_folders[folder] = _prefix(os.path.realpath(folder))
+        real = _resolve(real_folders[folder], name, os.path.islink(path))
+        listed.append(_list_with(partial(os.stat, path), path, real))
+    return listed
+
+
 def check_disjoint(training: Sequence[TrackFolder], other: Sequence[TrackFolder]) -> None:
     """Make sure that no file of a track is in two splits, links resolved.
+
+    `data.copies.check_disjoint` finds copies as well.
 
     Raises:
         DataError: names the first track that is in both, and says how many there are.
@@ -79,11 +125,25 @@ def check_disjoint(training: Sequence[TrackFolder], other: Sequence[TrackFolder]
         for found in other
         for path in sorted(found.real_paths(found.files) & owners.keys())[:1]
     ]
-    if shared:
-        held_out, trained = shared[0]
+    refuse_shared(shared, "are the same files")
+
+
+def refuse_shared(pairs: Sequence[tuple[TrackFolder, TrackFolder]], relation: str) -> None:
+    """Raise an error if there are pairs of one track in two splits.
+
+    Args:
+        pairs: the held-out track and the trained one.
+        relation: what the two are, such as `are the same files`.
+
+    Raises:
+        DataError: names the first pair, and says how many there are.
+    """
+    if pairs:
+        held_out, trained = pairs[0]
+        count = "1 track is" if len(pairs) == 1 else f"{len(pairs)} tracks are"
         raise DataError(
-            f"{len(shared)} tracks are in two splits: {printable(held_out.folder)} and "
-            f"{printable(trained.folder)} are the same files; remove one of each pair"
+            f"{count} in two splits: {printable(held_out.folder)} and "
+            f"{printable(trained.folder)} {relation}; remove one of each pair"
         )
 
 
@@ -93,18 +153,45 @@ def enumerate_names(names: Sequence[str], limit: int = 10) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def _found_none(root: Path, files: Sequence[str]) -> str:
+def _found_none(root: str, files: Sequence[str]) -> str:
     expected = ", ".join(name + SUFFIXES[0] for name in files)
     return f"found 0 tracks under {printable(root)}; expected folders with {expected}"
 
 
-def _list_files(folder: Path, files: Sequence[str]) -> TrackFolder:
+def _list_folder(folder: str, real: str, wanted: Mapping[str, Sequence[str]]) -> TrackFolder:
+    """The wanted files of a track, from one listing of its folder."""
     try:
-        present = set(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            present = {entry.name: entry for entry in entries}
     except OSError as error:
-        return TrackFolder(folder, {}, problem=error.strerror or str(error))
-    found = {
-        name: [folder / (name + suffix) for suffix in SUFFIXES if name + suffix in present]
-        for name in files
-    }
-    return TrackFolder(folder, {name: paths for name, paths in found.items() if paths})
+        return TrackFolder(Path(folder), {}, problem=error.strerror or str(error))
+    files = {}
+    prefix = _prefix(real)
+    for stem, names in wanted.items():
+        listed = [_list_file(present[name], prefix) for name in names if name in present]
+        if listed:
+            files[stem] = listed
+    return TrackFolder(Path(folder), files)
+
+
+def _list_file(entry: os.DirEntry[str], prefix: str) -> ListedFile:
+    real = _resolve(prefix, entry.name, entry.is_symlink())
+    return _list_with(entry.stat, entry.path, real)
+
+
+def _list_with(stat: Callable[[], os.stat_result], path: str, real: str) -> ListedFile:
+    try:
+        status = stat()
+    except OSError:  # whoever opens the file says why
+        return ListedFile(path, real, -1, -1)
+    return ListedFile(path, real, status.st_size, status.st_mtime_ns)
+
+
+def _prefix(folder: str) -> str:
+    """What the paths in a folder begin with; adding to it is quicker than joining paths."""
+    return os.path.join(folder, "")
+
+
+def _resolve(prefix: str, name: str, is_link: bool) -> str:
+    """The real path of an entry of a real folder; only for links the system has to be asked."""
+    return os.path.realpath(prefix + name) if is_link else prefix + name

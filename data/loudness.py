@@ -18,9 +18,6 @@ _RELATIVE_GATE = -10.0  # LU below the mean of what passes the absolute gate
 _FRONT_CHANNELS = 3
 _SURROUND_WEIGHT = 1.41
 
-# The high-pass rings on longest: its poles at 38 Hz take it below -90 dB in this time, seconds.
-_TAIL = 0.06
-
 
 def integrated_loudness(audio: NDArray[np.float32], rate: int) -> float:
     """Loudness of a whole signal.
@@ -33,8 +30,13 @@ def integrated_loudness(audio: NDArray[np.float32], rate: int) -> float:
     Returns:
         LUFS; -inf if the signal is shorter than a block of 400 ms, or nowhere louder than the
         absolute gate of -70 LUFS.
+
+    Raises:
+        ConfigError: numba is not installed.
     """
-    power = _block_power(_filter(audio, rate), rate)
+    from data.kernels.lanes import biquads
+
+    power = _block_power(biquads(audio, _sections(rate)), rate)
     power = power[_to_lufs(power) > _ABSOLUTE_GATE]
     if not len(power):
         return -np.inf
@@ -51,63 +53,41 @@ def k_weighting(frequency: NDArray[np.floating], rate: int) -> NDArray[np.comple
     for the head, and a second-order high-pass.
     """
     z = np.exp(-2j * np.pi * frequency / rate)
-    return _shelf(z, rate) * _high_pass(z, rate)
+    response = np.ones_like(z)
+    for b0, b1, b2, a1, a2 in _sections(rate):
+        response *= (b0 + z * (b1 + z * b2)) / (1 + z * (a1 + z * a2))
+    return response
 
 
-def _shelf(z: NDArray[np.complex128], rate: int) -> NDArray[np.complex128]:
+@lru_cache(maxsize=8)
+def _sections(rate: int) -> NDArray[np.float64]:
+    """The shelf and the high-pass, each b0, b1, b2, a1, a2."""
+    return np.array([_shelf(rate), _high_pass(rate)])
+
+
+def _shelf(rate: int) -> list[float]:
     centre, gain_db, quality = 1681.974450955533, 3.999843853973347, 0.7071752369554196
     k = np.tan(np.pi * min(centre / rate, 0.499))
     high = 10 ** (gain_db / 20)
     middle = high**0.4996667741545416
+    a0 = 1 + k / quality + k * k
     b = (
         high + middle * k / quality + k * k,
         2 * (k * k - high),
         high - middle * k / quality + k * k,
     )
-    return _biquad(z, b, k, quality)
+    return [*(value / a0 for value in b), *_poles(k, quality)]
 
 
-def _high_pass(z: NDArray[np.complex128], rate: int) -> NDArray[np.complex128]:
+def _high_pass(rate: int) -> list[float]:
     centre, quality = 38.13547087602444, 0.5003270373238773
     k = np.tan(np.pi * min(centre / rate, 0.499))
-    # The standard leaves the numerator unscaled: 1, -2, 1.
-    scale = 1 + k / quality + k * k
-    return _biquad(z, (scale, -2 * scale, scale), k, quality)
+    return [1.0, -2.0, 1.0, *_poles(k, quality)]  # the standard leaves it unscaled
 
 
-def _biquad(
-    z: NDArray[np.complex128], b: tuple[float, float, float], k: float, quality: float
-) -> NDArray[np.complex128]:
-    a = (1 + k / quality + k * k, 2 * (k * k - 1), 1 - k / quality + k * k)
-    return (b[0] + z * (b[1] + z * b[2])) / (a[0] + z * (a[1] + z * a[2]))
-
-
-@lru_cache(maxsize=8)
-def _kernel(rate: int) -> tuple[NDArray[np.complex64], int]:
-    """Response for overlap-save blocks, and how many samples of each block are of no use."""
-    tail = round(_TAIL * rate)
-    n_fft = 1 << (4 * tail).bit_length()
-    return k_weighting(np.fft.rfftfreq(n_fft, 1 / rate), rate).astype(np.complex64), tail
-
-
-def _filter(audio: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """K-weighted signal (channels, samples), by overlap-save.
-
-    Blocks stay in the cache, which a transform of the whole signal does not.
-    """
-    response, tail = _kernel(rate)
-    n_fft = 2 * (len(response) - 1)
-    hop = n_fft - tail
-    channels, samples = audio.shape
-    blocks = -(-samples // hop)
-    padded = np.zeros((channels, tail + blocks * hop), np.float32)
-    padded[:, tail : tail + samples] = audio
-    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft, axis=1)[:, ::hop]
-    out = np.empty((channels, blocks, hop), np.float32)
-    for block in range(blocks):
-        spectrum = np.fft.rfft(windows[:, block]) * response
-        out[:, block] = np.fft.irfft(spectrum, n_fft)[:, tail:]
-    return out.reshape(channels, -1)[:, :samples]
+def _poles(k: float, quality: float) -> tuple[float, float]:
+    a0 = 1 + k / quality + k * k
+    return 2 * (k * k - 1) / a0, (1 - k / quality + k * k) / a0
 
 
 def _block_power(audio: NDArray[np.float32], rate: int) -> NDArray[np.float64]:

@@ -43,6 +43,9 @@ class TrainSampler(Sampler[Key]):
     so that n processes with batch size b see in each step what one process with batch size
     n*b sees. Each gets the same number of items; the uneven rest of an epoch is left out.
 
+    A run that was interrupted goes on in the middle of an epoch (`set_position`) with the items
+    that it would have seen; the epochs after that one begin at their beginning.
+
     Args:
         size: number of items in the data set.
         seed: of the order.
@@ -52,18 +55,39 @@ class TrainSampler(Sampler[Key]):
         self.size = size
         self.seed = seed
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws; Lightning calls it."""
-        self.epoch = epoch
+        """Choose the epoch that the next iteration draws; Lightning calls it.
+
+        A position holds for its epoch only: any other one begins at 0.
+        """
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def set_position(self, epoch: int, start: int) -> None:
+        """Go on in the middle of an epoch.
+
+        Args:
+            epoch: that the next iteration draws.
+            start: items of it that all processes together have used, from 0 to `size`.
+
+        Raises:
+            ValueError: there is no such position.
+        """
+        if epoch < 0 or not 0 <= start <= self.size:
+            raise ValueError(f"no item {start} in epoch {epoch} of {self.size} items")
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
+        """Of a whole epoch: a trainer that goes on in the middle counts from there."""
         return self.size // rank_and_world_size()[1]
 
     def __iter__(self) -> Iterator[Key]:
         rank, world = rank_and_world_size()
         order = draws.generator("order", self.seed, self.epoch).permutation(self.size)
-        for index in order[rank::world][: self.size // world]:
+        rest = order[self.start :]
+        for index in rest[rank::world][: len(rest) // world]:
             yield Key(self.epoch, int(index))
 
 

@@ -127,7 +127,9 @@ class TestGuard:
         data.setup("fit")
         plans = [data.datasets["train"].describe(Key(0, int(index))) for index in indices]
         return "; ".join(
-            ", ".join(f"{plan[n].path} from {plan[n].start / 44100:.3f} s" for n in SOURCES)
+            ", ".join(
+                f"{e.file.path} from {e.start / 44100:.3f} s" for n in SOURCES for e in plan[n]
+            )
             for plan in plans
         )
 
@@ -143,7 +145,7 @@ class TestDescribe:
         for line, index in zip(lines, batch.index.tolist()):
             plan = data.datasets["train"].describe(Key(0, index))
             assert line.split(", ") == [
-                f"{excerpt.path} from {excerpt.start / 44100:.3f} s" for excerpt in plan.values()
+                f"{e.file.path} from {e.start / 44100:.3f} s" for (e,) in plan.values()
             ]
             assert {*plan} == {*SOURCES, "mixture"}
 

@@ -1,72 +1,36 @@
-"""What all effects share: the draw per stem, copies before changes, one sum at the end."""
+"""What all effects share: the draw per stem, and checks of their arguments."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aimless.errors import ConfigError
+from data.augment.mix import Audio, Gain, Mix
 
-__all__ = ["Audio", "CPUBase", "Compose", "Mix", "require"]
-
-Audio = NDArray[np.float32]
-
-
-class Mix:
-    """Stems and their mixture while effects work on them.
-
-    The given arrays are not written to: stems are copied before the first change. The mixture
-    is summed when it is asked for and no longer that of the stems, and only then.
-
-    Args:
-        mixture: (channels, samples), or None if the stems have not been summed yet.
-        stems: (sources, channels, samples).
-        in_place: the stems may be written to, which saves the copy.
-    """
-
-    def __init__(self, mixture: Audio | None, stems: Audio, in_place: bool = False) -> None:
-        self._mixture = mixture
-        self._stems = stems
-        self._owned = in_place
-
-    @property
-    def stems(self) -> Audio:
-        """(sources, channels, samples), to be read only."""
-        return self._stems
-
-    @property
-    def mixture(self) -> Audio:
-        """(channels, samples), to be read only."""
-        if self._mixture is None:
-            self._mixture = self._stems.sum(0)
-        return self._mixture
-
-    def replace(self, source: int, stem: Audio) -> None:
-        """Put a changed stem (channels, samples) in its place."""
-        if not self._owned:
-            self._stems = self._stems.copy()
-            self._owned = True
-        self._stems[source] = stem
-        self._mixture = None
-
-    def scale(self, gain: Audio) -> None:
-        """Multiply the stems, and so the mixture, by a gain that broadcasts to the mixture."""
-        self._mixture = self.mixture * gain
-        self._stems = np.multiply(self._stems, gain, out=self._stems if self._owned else None)
-        self._owned = True
+__all__ = [
+    "Audio",
+    "CPUBase",
+    "Compose",
+    "Gain",
+    "GainEffect",
+    "Mix",
+    "require",
+    "require_package",
+]
 
 
 class CPUBase:
     """Base class of the effects that run in the data loader.
 
     To write an effect, override `transform` if it works on one stem at a time; each stem is
-    then drawn by itself. Override `apply` instead if it needs the mixture or several stems.
-    Neither may write into the arrays it gets. All randomness must come from the generator that
-    is passed, so that a batch can be made again; an effect must be picklable, since it is sent
-    to worker processes.
+    then drawn by itself; see `GainEffect` if it only scales. Override `apply` instead if it
+    needs the mixture or several stems. Neither may write into the arrays it gets. All
+    randomness must come from the generator that is passed, so that a batch can be made again;
+    an effect must be picklable, since it is sent to worker processes.
 
     Args:
         p: probability, between 0 and 1, with which a stem (or the mixture) is changed.
@@ -99,8 +63,12 @@ class CPUBase:
 
     def apply(self, mix: Mix, rng: np.random.Generator) -> None:
         """Draw which stems to change, and replace each by its `transform`."""
-        for source in np.flatnonzero(rng.random(len(mix.stems)) < self.p):
-            mix.replace(int(source), self.transform(mix.stems[source], rng))
+        for source in self.selected(mix, rng):
+            mix.replace(source, self.transform(mix.stem(source), rng))
+
+    def selected(self, mix: Mix, rng: np.random.Generator) -> list[int]:
+        """The stems to change, each with probability `p`."""
+        return [int(source) for source in np.flatnonzero(rng.random(mix.shape[0]) < self.p)]
 
     def transform(self, stem: Audio, rng: np.random.Generator) -> Audio:
         """A changed version of one stem (channels, samples), of the same shape.
@@ -108,6 +76,26 @@ class CPUBase:
         An effect that overrides `apply` has no need of it.
         """
         raise NotImplementedError(f"{type(self).__name__} overrides neither transform nor apply")
+
+
+class GainEffect(CPUBase):
+    """Base class of the effects that only mix the channels of a stem, or scale it over time.
+
+    Those that follow one another in a `Compose` become one pass over the samples. Override
+    `gain` instead of `transform`.
+    """
+
+    def apply(self, mix: Mix, rng: np.random.Generator) -> None:
+        """Draw which stems to change, and a gain for each."""
+        _, channels, samples = mix.shape
+        for source in self.selected(mix, rng):
+            gain = self.gain(channels, samples, rng)
+            if gain is not None:
+                mix.multiply(source, gain)
+
+    def gain(self, channels: int, samples: int, rng: np.random.Generator) -> Gain | None:
+        """Draw what a stem of that shape is changed by; None: it stays as it is."""
+        raise NotImplementedError(f"{type(self).__name__} does not override gain")
 
 
 class Compose(CPUBase):
@@ -138,3 +126,14 @@ def require(
     if not (math.isfinite(value) and low <= value <= high):
         key = f"{type(effect).__name__}.{name}"
         raise ConfigError(f"{key}: {value} is not a finite number from {low:g} to {high:g}")
+
+
+def require_package(effect: object, package: str, extra: str) -> None:
+    """Check that a package is there which the effect imports when it is first applied.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        text = f"{type(effect).__name__} needs {package}, which is not installed"
+        raise ConfigError(f"{text}: pip install 'aimless[{extra}]'")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.augment.base import Audio, CPUBase, require
+from data.augment.base import Gain, GainEffect, require
 
 __all__ = ["RandomFlipPhase", "RandomGain"]
 
 
-class RandomGain(CPUBase):
+class RandomGain(GainEffect):
     """Multiply a stem by a linear gain, drawn uniformly between `low` and `high`.
 
     Args:
@@ -28,12 +28,12 @@ class RandomGain(CPUBase):
         self.low = low
         self.high = high
 
-    def transform(self, stem: Audio, rng: np.random.Generator) -> Audio:
-        """The stem times a drawn gain."""
-        return stem * np.float32(rng.uniform(self.low, self.high))
+    def gain(self, channels: int, samples: int, rng: np.random.Generator) -> Gain:
+        """One factor."""
+        return Gain(float(rng.uniform(self.low, self.high)))
 
 
-class RandomFlipPhase(CPUBase):
+class RandomFlipPhase(GainEffect):
     """Negate a stem: the mixture's phases change, what the stem sounds like does not.
 
     Args:
@@ -46,6 +46,6 @@ class RandomFlipPhase(CPUBase):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
 
-    def transform(self, stem: Audio, rng: np.random.Generator) -> Audio:
-        """The stem, negated."""
-        return -stem
+    def gain(self, channels: int, samples: int, rng: np.random.Generator) -> Gain:
+        """Minus one."""
+        return Gain(-1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.augment.base import Audio, CPUBase, Mix, require
+from data.augment.base import Audio, CPUBase, Mix, require, require_package
 from data.loudness import integrated_loudness
 
 __all__ = ["LimitAug", "limiter_gain"]
@@ -31,7 +31,7 @@ class LimitAug(CPUBase):
         p: probability per mixture, from 0 to 1.
 
     Raises:
-        ConfigError: a value that is not allowed.
+        ConfigError: a value that is not allowed, or numba is not installed.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LimitAug(CPUBase):
         p: float = 1.0,
     ) -> None:
         super().__init__(p)
+        require_package(self, "numba", "train")
         require(self, "target_lufs_mean", target_lufs_mean, -70, 20)
         require(self, "target_lufs_std", target_lufs_std, 0, 20)
         require(self, "target_loudnorm_lufs", target_loudnorm_lufs, -70, 20)

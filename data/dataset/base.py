@@ -1,82 +1,64 @@
 """Index to item: a segment of each stem, and the mixture.
 
-What an item holds is planned from its key alone (`describe` shows the plan) and then read
-into buffers that are made once per batch.
+What an item holds is drawn from its key alone (`describe` shows it) and then read into buffers
+that are made once per batch.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from aimless import draws
 from aimless.errors import ConfigError, DataError
 from data import audio
-from data.audio import AudioFile
-from data.augment.base import Audio, Compose, CPUBase, Mix
+from data.augment.base import Audio, Compose, CPUBase
+from data.dataset.excerpts import (
+    AlignedPool,
+    Excerpt,
+    Plan,
+    Pool,
+    TrackPool,
+    draw_start,
+    level_db,
+    read_stem,
+)
+from data.dataset.items import Item, ItemDataset, Items, collate
+from data.dataset.redraw import Redraw, Rejects
 from data.folders import enumerate_names
 from data.sampling import Key
-from data.tracks import Track
+from data.tracks import BadTrackPolicy, Track
 
-__all__ = ["Excerpt", "Item", "Items", "SegmentDataset", "collate"]
+__all__ = [
+    "AlignedPool",
+    "Excerpt",
+    "Item",
+    "ItemDataset",
+    "Items",
+    "Pool",
+    "SegmentDataset",
+    "collate",
+]
 
 logger = logging.getLogger(__name__)
 
 
-class Item(NamedTuple):
-    """One training example, or a batch of them with one axis more in front.
-
-    Attributes:
-        mixture: float32 (channels, samples).
-        stems: float32 (sources, channels, samples), in the order of the data set's sources.
-        valid: False for an item that only fills up a batch; it must not count in a metric.
-        epoch: of its key.
-        index: of its key.
-    """
-
-    mixture: Tensor
-    stems: Tensor
-    valid: bool | Tensor
-    epoch: int | Tensor
-    index: int | Tensor  # type: ignore[assignment] # hides tuple.index
-
-
-class Items(list[Item]):
-    """Items that lie side by side in memory; `batch` is all of them as one."""
-
-    def __init__(self, items: Iterable[Item], batch: Item) -> None:
-        super().__init__(items)
-        self.batch = batch
-
-
-def collate(items: Sequence[Item]) -> Item:
-    """Make a batch, without a copy where the data set has read the items into one buffer."""
-    return items.batch if isinstance(items, Items) else default_collate(list(items))
-
-
-class Excerpt(NamedTuple):
-    """`frames` frames of a file from frame `start` on."""
-
-    file: AudioFile
-    start: int
-    frames: int
-
-
-class SegmentDataset(Dataset[Item]):
+class SegmentDataset(ItemDataset):
     """Segments of tracks, at random places or one after the other.
 
     Without `random` the items are the consecutive, non-overlapping segments of each track
     with its recorded mixture. The last one of a track is padded with zeros at the end, so that
     nothing of the song is lost. With `random` there are `samples_per_track` items per track,
     each at a place drawn from (seed, epoch, index). A track that is shorter than the segment
-    is padded with zeros at the end.
+    is padded with zeros at the end. A stem that a track lacks is silent.
+
+    A random segment that holds NaN or infinite samples is replaced by another draw; so is one
+    below `min_loudness_db`, and, with `on_bad_track: skip`, one that cannot be read. The number
+    of the attempt joins the key of the draw, and every further attempt also draws the track.
 
     Args:
         tracks: checked tracks of one sample rate and one number of channels; the recorded
@@ -89,6 +71,19 @@ class SegmentDataset(Dataset[Item]):
             sum of the stems. Needs `random` and a segment length.
         transforms: effects on (mixture, stems), applied in this order.
         seed: of all draws.
+        pools: with `random_track_mix`, where the stems of each source are drawn from; None:
+            from all tracks.
+        aligned: with `random_track_mix`, where the stems of some items are drawn from together.
+        aligned_p: probability of such an item.
+        samples: items per epoch; needed with `pools`, instead of `samples_per_track`.
+        min_loudness_db: RMS in dB of full scale (a constant 1 has 0 dB) that a random segment
+            must reach: each stem by itself with `random_track_mix`, else the mixture. The
+            loudest of 10 draws is kept if none does. A stem without excerpts may be silent.
+        on_bad_track: `skip` draws again in place of what cannot be read.
+        max_bad_excerpts: that may be replaced in an epoch because they cannot be read or are
+            not finite.
+        rate: of all items in Hz, where pools take the place of tracks.
+        channels: of all items, likewise.
 
     Raises:
         ConfigError: settings that exclude each other.
@@ -106,12 +101,28 @@ class SegmentDataset(Dataset[Item]):
         random_track_mix: bool = False,
         transforms: Sequence[CPUBase] | None = None,
         seed: int = 0,
+        *,
+        pools: Mapping[str, Pool] | None = None,
+        aligned: AlignedPool | None = None,
+        aligned_p: float = 0.0,
+        samples: int | None = None,
+        min_loudness_db: float | None = None,
+        on_bad_track: BadTrackPolicy = "error",
+        max_bad_excerpts: int = 10,
+        rate: int | None = None,
+        channels: int | None = None,
     ) -> None:
         if random_track_mix and not (random and segment is not None):
             raise ConfigError("random_track_mix: true needs random: true and a segment length")
+        if not random_track_mix and (pools or aligned or samples):
+            raise ConfigError("pools, aligned and samples need random_track_mix: true")
+        if pools is not None and not samples:
+            raise ConfigError("samples: with pools, the number of items per epoch is needed")
         if not random_track_mix:
             _require_mixtures(tracks)
-        self.rate, self.channels = _common_format(tracks)
+        if pools is None or rate is None or channels is None:
+            rate, channels = _common_format(tracks)
+        self.rate, self.channels = rate, channels
         self.tracks = list(tracks)
         self.sources = tuple(sources)
         self.length = None if segment is None else max(1, round(segment * self.rate))
@@ -119,96 +130,124 @@ class SegmentDataset(Dataset[Item]):
         self.random_track_mix = random_track_mix
         self.transforms = Compose(transforms or ())
         self.seed = seed
+        self.pools = pools or {source: TrackPool(source, self.tracks) for source in self.sources}
+        self.aligned, self.aligned_p = aligned, aligned_p
+        self.rejects = Rejects(max_bad_excerpts)
+        self._redraw = Redraw(min_loudness_db, on_bad_track, self.rejects)
         per_track = [self._segments(track, samples_per_track) for track in self.tracks]
-        self.ends = np.cumsum(per_track)
+        self.ends = np.cumsum(per_track) if samples is None else np.array([samples])
         self._report_short_tracks()
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, key: Key | int) -> Item:
-        """The item of a key; a plain index means epoch 0.
+    def describe(self, key: Key | int) -> dict[str, list[Excerpt]]:
+        """Files and places that an item is read from: of each source, and "mixture" if recorded.
+
+        The excerpts of a source are summed; none is silence. They may have fewer frames than
+        the segment; the rest is zeros. Where draws are made again, the item is read to tell.
 
         Raises:
-            AudioReadError: a file changed or vanished since it was checked, or is not finite.
+            AudioReadError: as for the item.
         """
-        return self.__getitems__([key])[0]
+        key = self.complete(key)
+        if not self.random:
+            return self._draw_place(key, 0)
+        shape = len(self.sources), self.channels, self.frames(key)
+        stems = np.empty(shape, np.float32)
+        return self._read(key, np.empty_like(stems[0]), stems, epoch=None)
 
-    def __getitems__(self, keys: Sequence[Key | int]) -> Items:
-        """The items of several keys, read side by side into one buffer; see `collate`.
+    def frames(self, key: Key) -> int:
+        """Length of an item: the segment's, or its track's."""
+        return self.length or self._locate(key.index)[0].frames
 
-        Raises:
-            AudioReadError: as for one item.
-            ConfigError: whole tracks of different lengths.
-        """
-        complete = [self._complete(key) for key in keys]
-        lengths = {self.length or self._locate(key.index)[0].frames for key in complete}
-        if len(lengths) != 1:
-            raise ConfigError(f"whole tracks of {sorted(lengths)} frames do not fit in one batch")
-        (length,) = lengths
-        stems = _empty(len(complete), len(self.sources), self.channels, length)
-        mixture = _empty(len(complete), self.channels, length)
-        for row, key in enumerate(complete):
-            self._fill(key, mixture[row].numpy(), stems[row].numpy())
-        items = [
-            Item(mixture[row], stems[row], key.valid, key.epoch, key.index)
-            for row, key in enumerate(complete)
-        ]
-        epoch, index, valid = (torch.tensor(field) for field in zip(*complete))
-        return Items(items, Item(mixture, stems, valid, epoch, index))
+    def lengths(self) -> set[int]:
+        """All lengths that items have."""
+        return {self.length} if self.length else {track.frames for track in self.tracks}
 
-    def _fill(self, key: Key, mixture: Audio, stems: Audio) -> None:
+    def fill(self, key: Key, mixture: Audio, stems: Audio) -> None:
         """Read an item and apply the effects, into (channels, samples) and (sources, ...)."""
-        excerpts = self.describe(key)
-        for source, out in zip(self.sources, stems):
-            _read_padded(excerpts[source], out)
-        recorded = None
-        if "mixture" in excerpts:
-            recorded = mixture
-            _read_padded(excerpts["mixture"], recorded)
-        mix = Mix(recorded, stems, in_place=True)
-        self.transforms.apply(mix, draws.generator("effects", self.seed, key.epoch, key.index))
-        for out, result in ((mixture, mix.mixture), (stems, mix.stems)):
-            if result is not out:
-                out[...] = result
+        plan = self._read(key, mixture, stems, key.epoch)
+        self.apply_effects(key, mixture, stems, recorded="mixture" in plan)
 
-    def describe(self, key: Key | int) -> dict[str, Excerpt]:
-        """Files and places that an item is read from: one per source, and "mixture" if recorded.
+    def _read(self, key: Key, mixture: Audio, stems: Audio, epoch: int | None) -> Plan:
+        """Read an item's stems, and its mixture if that was recorded.
 
-        An excerpt may have fewer frames than the segment; the rest is zeros.
+        `epoch` is what rejected excerpts are counted in; None: they are not counted.
         """
-        key = self._complete(key)
-        rng = draws.generator("item", self.seed, key.epoch, key.index)
-        if self.random_track_mix:
-            return {source: self._draw_excerpt(source, rng) for source in self.sources}
+        outs = dict(zip(self.sources, stems))
+        if not self.random_track_mix:
+            outs["mixture"] = mixture
+            draw = partial(self._draw_place, key)
+            return self._settle(draw, outs, lambda: level_db(mixture), epoch)
+        if self._is_aligned(key):
+            draw = partial(self._draw_aligned, key)
+            return self._settle(draw, outs, lambda: level_db(stems.sum(0)), epoch)
+        plan: Plan = {}
+        for source, out in outs.items():
+            draw = partial(self._draw_stem, key, source)
+            plan |= self._settle(draw, {source: out}, lambda: level_db(out), epoch)  # noqa: B023
+        return plan
+
+    def _settle(
+        self,
+        draw: Callable[[int], Plan],
+        outs: Mapping[str, Audio],
+        level: Callable[[], float],
+        epoch: int | None,
+    ) -> Plan:
+        """Read what is drawn into arrays by name; a draw of a consecutive segment is final."""
+
+        def read(plan: Plan) -> None:
+            for name, out in outs.items():
+                read_stem(plan[name], out)
+
+        if self.random and self.length is not None:
+            return self._redraw.settle(draw, read, level, epoch)
+        plan = draw(0)
+        read(plan)
+        return plan
+
+    def _draw_place(self, key: Key, attempt: int) -> Plan:
+        """One place of one track for all stems and the recorded mixture."""
         track, first = self._locate(key.index)
         length = self.length or track.frames
         start = first * length
         if self.random:
-            start = _draw_start(track, length, rng)
+            rng = draws.generator("item", self.seed, key.epoch, key.index, attempt)
+            if attempt:
+                track = self.tracks[rng.integers(len(self.tracks))]
+            start = draw_start(track.frames, length, rng)
         frames = min(length, track.frames - start)
-        files = {source: track.stems[source] for source in self.sources}
-        if track.mixture is not None:
-            files["mixture"] = track.mixture
-        return {name: Excerpt(file, start, frames) for name, file in files.items()}
+        files = {source: track.stems.get(source) for source in self.sources}
+        files["mixture"] = track.mixture
+        return {
+            name: [Excerpt(file, start, frames)] if file else [] for name, file in files.items()
+        }
 
-    def _complete(self, key: Key | int) -> Key:
-        key = key if isinstance(key, Key) else Key(0, int(key))
-        if not 0 <= key.index < len(self):
-            raise IndexError(f"index {key.index} is outside of 0..{len(self) - 1}")
-        return key
+    def _is_aligned(self, key: Key) -> bool:
+        if self.aligned is None:
+            return False
+        rng = draws.generator("aligned or not", self.seed, key.epoch, key.index)
+        return bool(rng.random() < self.aligned_p)
+
+    def _draw_aligned(self, key: Key, attempt: int) -> Plan:
+        assert self.aligned is not None
+        assert self.length is not None
+        rng = draws.generator("aligned", self.seed, key.epoch, key.index, attempt)
+        drawn = self.aligned.draw(self.length, rng)
+        return {source: list(drawn.get(source, ())) for source in self.sources}
+
+    def _draw_stem(self, key: Key, source: str, attempt: int) -> Plan:
+        assert self.length is not None
+        rng = draws.generator("stem", self.seed, key.epoch, key.index, source, attempt)
+        return {source: self.pools[source].draw(self.length, rng)}
 
     def _locate(self, index: int) -> tuple[Track, int]:
         """The track of an item, and how many items of that track come before it."""
         number = int(np.searchsorted(self.ends, index, side="right"))
         before = int(self.ends[number - 1]) if number else 0
         return self.tracks[number], index - before
-
-    def _draw_excerpt(self, source: str, rng: np.random.Generator) -> Excerpt:
-        assert self.length is not None
-        track = self.tracks[rng.integers(len(self.tracks))]
-        start = _draw_start(track, self.length, rng)
-        return Excerpt(track.stems[source], start, min(self.length, track.frames - start))
 
     def _segments(self, track: Track, samples_per_track: int) -> int:
         if self.random:
@@ -225,12 +264,6 @@ class SegmentDataset(Dataset[Item]):
             logger.warning(text, len(short), len(self.tracks), seconds, names)
 
 
-def _empty(*shape: int) -> Tensor:
-    """A float32 buffer, in shared memory if this is a worker, so that handing it over is free."""
-    buffer = torch.empty(shape)
-    return buffer if get_worker_info() is None else buffer.share_memory_()
-
-
 def _common_format(tracks: Sequence[Track]) -> tuple[int, int]:
     formats = sorted({(track.rate, track.channels) for track in tracks})
     if len(formats) != 1:
@@ -242,12 +275,3 @@ def _require_mixtures(tracks: Sequence[Track]) -> None:
     for track in tracks:
         if track.mixture is None:
             raise DataError(f"{audio.printable(track.folder)}: its recorded mixture is needed")
-
-
-def _draw_start(track: Track, length: int, rng: np.random.Generator) -> int:
-    return int(rng.integers(max(track.frames - length, 0) + 1))
-
-
-def _read_padded(excerpt: Excerpt, out: Audio) -> None:
-    audio.read(*excerpt, out=out[:, : excerpt.frames])
-    out[:, excerpt.frames :] = 0

@@ -5,5 +5,16 @@ from data.lightning.base import BaseDataModule
 from data.lightning.dnr import DnR
 from data.lightning.musdb import MUSDB
 from data.lightning.sdx23 import Bleed, LabelNoise
+from data.lightning.speech import SpeechNoise
+from data.lightning.stems import StemFiles
 
-__all__ = ["MUSDB", "AudioFiles", "BaseDataModule", "Bleed", "DnR", "LabelNoise"]
+__all__ = [
+    "MUSDB",
+    "AudioFiles",
+    "BaseDataModule",
+    "Bleed",
+    "DnR",
+    "LabelNoise",
+    "SpeechNoise",
+    "StemFiles",
+]

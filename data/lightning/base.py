@@ -11,18 +11,19 @@ import torch
 from torch.utils.data import DataLoader
 
 from aimless.errors import ConfigError, DataError
-from data import audio, folders, tracks
+from data import audio, copies, folders, tracks
 from data.augment.base import CPUBase
-from data.dataset.base import Item, SegmentDataset, collate
+from data.dataset.base import Item, SegmentDataset
+from data.lightning.loaders import LoaderSettings, check_batches
 from data.lightning.settings import (
     check_choice,
     check_duration,
+    check_level,
     check_number,
-    default_workers,
     setting,
 )
 from data.sampling import EvalSampler, Key, TrainSampler
-from data.tracks import BadTrackPolicy, Rules, Track
+from data.tracks import BadTrackPolicy, MissingPolicy, Rules, Track
 
 __all__ = ["BaseDataModule", "Split"]
 
@@ -61,12 +62,21 @@ class BaseDataModule(pl.LightningDataModule):
         num_workers: processes that load data, per training process; null: from the number of
             processor cores, 0 if there are no more than two.
         pin_memory: copy batches to page-locked memory; null: if the trainer uses CUDA.
-        on_bad_track: `error` stops if a track is damaged, `skip` goes on without it.
+        on_bad_track: `error` stops if a track is damaged, `skip` goes on without it; of one that
+            cannot be read later, random items are drawn anew from the others.
         max_length_difference: allowed between the files of a track, in seconds.
         check_samples: read float files whole before training, for samples that are not finite.
         seed: of the order and of all draws.
         sample_rate: that all files must have, in Hz.
         channels: that items have; mono files are duplicated.
+        prefetch: batches that each loader process makes ahead; null: 2.
+        persistent_workers: keep loader processes from one epoch to the next; null: yes.
+        min_loudness_db: RMS in dB of full scale, below 0, that random training segments must
+            reach, for instance -50: each stem by itself with `random_track_mix`, else the
+            mixture. Quieter ones are drawn again, up to 10 times; null: any will do.
+        max_bad_excerpts: training excerpts of an epoch that may be replaced because they hold
+            samples that are not finite, or with `on_bad_track: skip` cannot be read.
+        missing: what a stem without a file is: an `error`, or `silence`.
 
     Raises:
         ConfigError: a value that is not allowed; names the key.
@@ -97,6 +107,11 @@ class BaseDataModule(pl.LightningDataModule):
         seed: int = 0,
         sample_rate: int = 44100,
         channels: int = 2,
+        prefetch: int | None = None,
+        persistent_workers: bool | None = None,
+        min_loudness_db: float | None = None,
+        max_bad_excerpts: int = 10,
+        missing: MissingPolicy = "error",
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -112,8 +127,13 @@ class BaseDataModule(pl.LightningDataModule):
             raise ConfigError(f"{setting('random_track_mix')}: true needs random and seq_duration")
         self.transforms = list(transforms or ())
         self.batch_size = check_number("batch_size", batch_size)
-        self.num_workers = num_workers and check_number("num_workers", num_workers, low=0)
-        self.pin_memory = pin_memory
+        self.loading = LoaderSettings(num_workers, prefetch, persistent_workers, pin_memory)
+        self.min_loudness_db = check_level("min_loudness_db", min_loudness_db)
+        if min_loudness_db is not None and (not random or seq_duration is None):
+            raise ConfigError(
+                f"{setting('min_loudness_db')}: {min_loudness_db} needs random and seq_duration"
+            )
+        self.max_bad_excerpts = check_number("max_bad_excerpts", max_bad_excerpts, low=0)
         self.on_bad_track = check_choice("on_bad_track", on_bad_track, ("error", "skip"))
         self.seed = check_number("seed", seed, low=0)
         self.rules = Rules(
@@ -123,8 +143,10 @@ class BaseDataModule(pl.LightningDataModule):
             check_number("channels", channels),
             check_number("max_length_difference", max_length_difference, low=0),
             check_samples,
+            check_choice("missing", missing, ("error", "silence")),
         )
         self.datasets: dict[SplitName, SegmentDataset] = {}
+        self._position = 0, 0
 
     @property
     def seq_duration(self) -> float | None:
@@ -159,23 +181,36 @@ class BaseDataModule(pl.LightningDataModule):
         }
         faults = []
         for split in needed.get(stage, ()):
-            if split not in self.datasets:
-                try:
-                    self.datasets[split] = self._make_dataset(split)
-                except DataError as error:
-                    faults.append(str(error))
-                    continue
-                self._check_batches(split)
+            if split in self.datasets:
+                continue
+            try:
+                self.datasets[split] = self._make_dataset(split)
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            if split == "train":
+                world = self.trainer.world_size if self.trainer else 1
+                check_batches(self.datasets[split], self.batch_size, world)
         if faults:
             raise DataError("\n".join(faults))
         if "train" in needed.get(stage, ()):
             self._check_held_out()
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Shuffled batches, the incomplete last one left out."""
+        """Shuffled batches, the incomplete last one left out; see `set_position`."""
         dataset = self.datasets["train"]
         sampler = TrainSampler(len(dataset), self.seed)
-        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+        sampler.set_position(*self._position)
+        return self.loading.loader(dataset, self.trainer, sampler, self.batch_size, drop_last=True)
+
+    def set_position(self, epoch: int, start: int) -> None:
+        """Let `train_dataloader` go on in the middle of an epoch; later ones begin at 0.
+
+        Args:
+            epoch: that was interrupted, counted from 0.
+            start: items of it that were trained on by all processes together.
+        """
+        self._position = epoch, start
 
     def val_dataloader(self) -> DataLoader[Item]:
         """All of the validation tracks, in order."""
@@ -198,8 +233,9 @@ class BaseDataModule(pl.LightningDataModule):
         epochs, indices = (torch.as_tensor(field).tolist() for field in (batch.epoch, batch.index))
         return [
             ", ".join(
-                f"{audio.printable(file)} from {start / dataset.rate:.3f} s"
-                for file, start, _ in dataset.describe(Key(epoch, index)).values()
+                f"{audio.printable(excerpt.file)} from {excerpt.start / excerpt.file.rate:.3f} s"
+                for excerpts in dataset.describe(Key(epoch, index)).values()
+                for excerpt in excerpts
             )
             for epoch, index in zip(epochs, indices)
         ]
@@ -207,24 +243,7 @@ class BaseDataModule(pl.LightningDataModule):
     def _eval_loader(self, split: SplitName) -> DataLoader[Item]:
         dataset = self.datasets[split]
         batch_size = 1 if self.durations[split] is None else self.batch_size
-        return self._loader(dataset, sampler=EvalSampler(len(dataset)), batch_size=batch_size)
-
-    def _loader(self, dataset: SegmentDataset, **settings: Any) -> DataLoader[Item]:
-        workers = self.num_workers
-        if workers is None:
-            workers = default_workers(self.trainer.num_devices if self.trainer else 1)
-        pin = self.pin_memory
-        if pin is None:
-            pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
-            dataset,
-            collate_fn=collate,
-            num_workers=workers,
-            pin_memory=pin,
-            # Workers keep no state between epochs, so that starting them anew gains nothing.
-            persistent_workers=workers > 0,
-            **settings,
-        )
+        return self.loading.loader(dataset, self.trainer, EvalSampler(len(dataset)), batch_size)
 
     def _make_dataset(self, split: SplitName) -> SegmentDataset:
         found = self._scan(split)
@@ -238,9 +257,18 @@ class BaseDataModule(pl.LightningDataModule):
             self.samples_per_track,
             self.random,
             self.random_track_mix,
-            self.transforms,
-            self.seed,
+            **self._draw_settings(),
         )
+
+    def _draw_settings(self) -> dict[str, Any]:
+        """What every training data set takes besides the places that it draws from."""
+        return {
+            "transforms": self.transforms,
+            "seed": self.seed,
+            "min_loudness_db": self.min_loudness_db,
+            "on_bad_track": self.on_bad_track,
+            "max_bad_excerpts": self.max_bad_excerpts,
+        }
 
     def _scan(self, split: SplitName) -> list[Track]:
         rules = self._split_rules(split)
@@ -256,14 +284,14 @@ class BaseDataModule(pl.LightningDataModule):
         return self.rules
 
     def _check_held_out(self) -> None:
-        """No track of the validation or test split may be trained on."""
+        """No track of the validation or test split may be trained on, nor a copy of it."""
         training = self._find("train")
         for split in self.held_out:
             try:
                 other = self._find(split)
             except DataError:
                 continue  # a split that is not there shares no track; its own stage reports it
-            folders.check_disjoint(training, other)
+            copies.check_disjoint(training, other)
 
     def _find(self, split: SplitName) -> list[folders.TrackFolder]:
         return [
@@ -271,22 +299,3 @@ class BaseDataModule(pl.LightningDataModule):
             for folder, select in self.splits[split]
             for track in folders.find(self.root / folder, self.sources, select)
         ]
-
-    def _check_batches(self, split: SplitName) -> None:
-        """A batch must be full at least once, and its items equally long."""
-        if split != "train":
-            return
-        dataset = self.datasets[split]
-        world = self.trainer.world_size if self.trainer else 1
-        if len(dataset) // world < self.batch_size:
-            raise ConfigError(
-                f"{setting('batch_size')}: {len(dataset)} samples, batch {self.batch_size} x "
-                f"{world} rank{'s'[: world > 1]}: not one full batch"
-            )
-        if dataset.length is None and self.batch_size > 1:
-            lengths = {track.frames for track in dataset.tracks}
-            if len(lengths) > 1:
-                raise ConfigError(
-                    f"{setting('batch_size')}: {self.batch_size} with seq_duration null needs "
-                    "tracks of one length; use 1"
-                )

@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from aimless.errors import ConfigError
 
-__all__ = ["check_choice", "check_duration", "check_number", "default_workers", "setting"]
+__all__ = [
+    "check_choice",
+    "check_duration",
+    "check_level",
+    "check_number",
+    "default_workers",
+    "setting",
+]
 
 Number = TypeVar("Number", int, float)
 Choice = TypeVar("Choice", bound=str)
@@ -42,6 +49,17 @@ def check_number(name: str, value: Number, low: int = 1) -> Number:
     """
     if not value >= low:
         raise ConfigError(f"{setting(name)}: {value} is not a number of at least {low}")
+    return value
+
+
+def check_level(name: str, value: float | None) -> float | None:
+    """Check a level in dB of full scale; None stays None.
+
+    Raises:
+        ConfigError: names the key and the value.
+    """
+    if value is not None and not (math.isfinite(value) and value < 0):
+        raise ConfigError(f"{setting(name)}: {value} is not a number of dB below 0, or null")
     return value
 
 

@@ -53,6 +53,51 @@ def test_train_ranks_share_one_order(
     assert interleaved == order[: size // world * world]
 
 
+@pytest.mark.parametrize("start", [0, 1, 6, 12, 13])
+def test_train_goes_on_where_it_stopped(start: int) -> None:
+    sampler = TrainSampler(13, seed=1)
+    epochs = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    resumed = TrainSampler(13, seed=1)
+    resumed.set_position(2, start)
+    resumed.set_epoch(2)  # as a trainer does, also for the epoch that it resumes
+    assert list(resumed) == epochs[2][start:]
+    assert len(resumed) == 13
+    resumed.set_epoch(3)
+    assert list(resumed) == epochs[3]
+    resumed.set_epoch(2)
+    assert list(resumed) == epochs[2]
+
+
+@pytest.mark.parametrize(("world", "batches"), [(2, 0), (2, 3), (3, 2)])
+def test_train_ranks_go_on_together(
+    monkeypatch: pytest.MonkeyPatch, world: int, batches: int
+) -> None:
+    sampler = TrainSampler(25, seed=1)
+    whole = keys_of_ranks(monkeypatch, sampler, world)
+    sampler.set_position(0, batches * 2 * world)
+    for rank in range(world):
+        monkeypatch.setattr(sampling, "rank_and_world_size", lambda rank=rank: (rank, world))
+        assert list(sampler) == whole[rank][batches * 2 :]
+
+
+def test_five_interruptions_repeat_nothing() -> None:
+    seen: list[int] = []
+    for stop in (3, 4, 10, 11, 20, 25):
+        sampler = TrainSampler(25, seed=7)
+        sampler.set_position(4, len(seen))
+        seen += [key.index for key in list(sampler)[: stop - len(seen)]]
+    assert sorted(seen) == list(range(25))
+
+
+@pytest.mark.parametrize(("epoch", "start"), [(-1, 0), (0, -1), (0, 6)])
+def test_positions_that_are_not_there(epoch: int, start: int) -> None:
+    with pytest.raises(ValueError, match=f"no item {start} in epoch {epoch} of 5 items"):
+        TrainSampler(5).set_position(epoch, start)
+
+
 @pytest.mark.parametrize(("size", "world"), [(12, 1), (12, 2), (13, 2), (13, 4), (3, 5)])
 def test_eval_ranks_are_equally_long_and_repeat_nothing(
     monkeypatch: pytest.MonkeyPatch, size: int, world: int

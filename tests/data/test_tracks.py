@@ -9,7 +9,6 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,11 @@ from data.tracks import Rules
 
 RULES = Rules(MDX_SOURCES)
 RATE = 44100
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMLESS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -140,7 +144,7 @@ def test_mono_files_are_accepted_with_one_line_per_track(
     for name in (*MDX_SOURCES, "mixture"):
         rewrite(second / f"{name}.wav", channels=1)
     assert [track.channels for track in tracks.scan(train, RULES)] == [2, 2, 2]
-    lines = [record.getMessage() for record in caplog.records if "mono" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if ": mono, " in record.getMessage()]
     assert len(lines) == 2
     assert any(str(first) in line and line.endswith(": bass") for line in lines)
 
@@ -273,7 +277,7 @@ def test_unreadable_files_are_in_the_report(train: Path, monkeypatch: pytest.Mon
         real_open = builtins.open
 
         def refuse(file: Any, *args: Any, **kwargs: Any) -> Any:
-            if file == path:
+            if file == str(path):
                 raise PermissionError(13, "Permission denied", str(file))
             return real_open(file, *args, **kwargs)
 
@@ -283,14 +287,14 @@ def test_unreadable_files_are_in_the_report(train: Path, monkeypatch: pytest.Mon
 
 def test_unreadable_folders_are_in_the_report(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = songs(train)[0]
-    real_listdir = os.listdir
+    real_scandir = os.scandir
 
-    def refuse(folder: Path) -> list[str]:
+    def refuse(folder: str) -> Any:
         if Path(folder) == closed:
             raise PermissionError(13, "Permission denied", str(folder))
-        return real_listdir(folder)
+        return real_scandir(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert f"{closed}: Permission denied" in scan_error(train)
 
 
@@ -332,21 +336,3 @@ def test_other_sources_and_mixture_names(tmp_path: Path, write_song: Callable[..
     (track,) = tracks.scan(tmp_path / "tr", rules)
     assert track.mixture.path == track.folder / "mix.wav"
     assert track.channels == 1
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("frame", [0, 100_000, 132_299])
-def test_samples_that_are_not_finite_are_found_wherever_they_are(
-    train: Path, value: float, frame: int
-) -> None:
-    """D11: one such sample would end a run; the other float files are fine."""
-    for name in MDX_SOURCES:
-        path = train / "Synthetic - First Song" / f"{name}.wav"
-        samples, rate = soundfile.read(path, dtype="float32")
-        if name == "bass":
-            samples[frame, 1] = value
-        soundfile.write(path, samples, rate, subtype="FLOAT")
-    report = scan_error(train)
-    assert report.startswith("1 bad file in 1 of 3 tracks")
-    assert report.endswith(f"bass.wav: frame {frame} is not finite (NaN or infinite)")
-    assert len(tracks.scan(train, replace(RULES, check_samples=False))) == 3
