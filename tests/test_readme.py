@@ -57,7 +57,7 @@ def checkpoint(musdb_root, tmp_path_factory):
 def shrink(words, folder):
     """The same command on a network and data set of test size, writing into a folder."""
     config = next((word for word in words if word in SMALL), None)
-    if config is None or "--model.help" in words:
+    if config is None:
         return words
     words = [*words, *SMALL[config], "--trainer.default_root_dir", str(folder)]
     if "data.lightning.AudioFiles" in words:
@@ -75,41 +75,69 @@ def run(words, folder):
 
 
 @pytest.mark.parametrize("place", COMMANDS)
-def test_command(place, musdb_root, tmp_path, request):
-    words = shlex.split(COMMANDS[place])
+def test_command(place, files, tmp_path):
+    words = [files(word) for word in shlex.split(COMMANDS[place])]
     if words[0] == "make":
-        text = (REPOSITORY / "Makefile").read_text()
-        assert all(re.search(rf"^{target}:", text, re.MULTILINE) for target in words[1:])
-        return
-    if words[0] == "tensorboard":
+        check_make(words[1:])
+    elif words[0] == "tensorboard":
         run(["-m", "tensorboard.main", "--version_tb"], tmp_path)
-        return
-    if words[0] == "aimless":
-        words[2] = str(request.getfixturevalue("checkpoint"))
-        if "-o" in words:
-            words[words.index("-o") + 1] = str(tmp_path / "model.safetensors")
-        output = run(["-m", "aimless.cli", *words[1:]], tmp_path)
-        assert "X_UMX" in output or (tmp_path / "model.safetensors").is_file()
-        return
-    assert words[:2] == ["python", "main.py"], f"no test knows how to run {words[0]}"
-    if "--ckpt_path" in words:
-        words[words.index("--ckpt_path") + 1] = str(request.getfixturevalue("checkpoint"))
-    if "song.mp3" in words:
-        song = tmp_path / "song.mp3"
-        time = np.arange(44100) / 44100
-        soundfile.write(song, 0.1 * np.sin(2 * np.pi * 220 * np.stack([time, time], 1)), 44100)
-        words[words.index("song.mp3")] = str(song)
-    words = [str(musdb_root) if word == "/path/to/musdb18hq" else word for word in words]
-    output = run(shrink(words[1:], tmp_path), tmp_path)
+    elif words[0] == "aimless":
+        check_aimless(words[1:], tmp_path)
+    elif words[:3] == ["python", "-m", "data.check"]:
+        assert "nothing found" in run(words[1:], tmp_path)
+    else:
+        assert words[:2] == ["python", "main.py"], f"no test knows how to run {words[0]}"
+        check_main(words[1:], tmp_path)
 
+
+@pytest.fixture
+def files(request, musdb_root, tmp_path):
+    """What the documents' placeholders stand for, made where they are needed."""
+
+    def song():
+        time = np.arange(44100) / 44100
+        path = tmp_path / "song.mp3"
+        soundfile.write(path, 0.1 * np.sin(2 * np.pi * 220 * np.stack([time, time], 1)), 44100)
+        return path
+
+    def lookup(word):
+        if word == "/path/to/musdb18hq":
+            return str(musdb_root)
+        if word == "song.mp3":
+            return str(song())
+        if word == "last.ckpt":
+            return str(request.getfixturevalue("checkpoint"))
+        return word
+
+    return lookup
+
+
+def check_make(words):
+    text = (REPOSITORY / "Makefile").read_text()
+    targets = [word for word in words if "=" not in word]
+    assert targets
+    assert all(re.search(rf"^{target}:", text, re.MULTILINE) for target in targets)
+
+
+def check_aimless(words, folder):
+    if "-o" in words:
+        words[words.index("-o") + 1] = str(folder / "model.safetensors")
+    output = run(["-m", "aimless.cli", *words], folder)
+    assert "X_UMX" in output or (folder / "model.safetensors").is_file()
+
+
+def check_main(words, folder):
+    output = run(shrink(words, folder), folder)
     if "--print_config" in words:
         assert "class_path: aimless.lightning.freq_mask.MaskPredictor" in output
-    elif "fit" in words and "--model.help" not in words:
-        assert list(tmp_path.rglob("last.ckpt"))
+    elif {"--model.help", "--data.help"} & set(words):
+        assert "default" in output
+    elif "fit" in words:
+        assert list(folder.rglob("last.ckpt"))
     elif "test" in words:
         assert "test/sdr_vocals" in output
     elif "predict" in words:
-        stems = sorted(path.name for path in (tmp_path / "separated" / "song").iterdir())
+        stems = sorted(path.name for path in (folder / "separated" / "song").iterdir())
         assert stems == ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]
 
 
