@@ -1,22 +1,91 @@
-"""A song in, named stems out, at the song's own rate, length and channel count."""
+"""A song in, stems out, at the song's own rate, length and channel count.
+
+    blocks of the song -> network's rate -> segments -> network -> overlap-add -> song's rate
+
+Everything flows in blocks, so that memory does not grow with the song.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aimless.errors import DataError
-from aimless.overlap_add import Network, OverlapAdd, Progress
+from aimless.channels import fit_channels
+from aimless.fifo import Fifo, collect
+from aimless.overlap_add import OverlapAdd, Progress
+from aimless.resampling import resampled
+from aimless.segments import Network
+from aimless.song import Song
+from aimless.stem_files import write_stems
 
-__all__ = ["separate", "write_stems"]
+__all__ = ["SecondsDone", "separate", "separate_blocks", "write_stems"]
+
+#: (seconds done, seconds in all)
+SecondsDone = Callable[[float, float], None]
 
 
-@torch.inference_mode()
+def separate_blocks(
+    network: Network,
+    song: Song,
+    *,
+    sample_rate: int = 44100,
+    channels: int | None = 2,
+    overlap_add: OverlapAdd | None = None,
+    device: torch.device | str = "cpu",
+    progress: SecondsDone | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Separate a song of any length block by block.
+
+    Args:
+        network: (batch, channels, samples) -> (batch, sources, channels, samples or fewer),
+            at `sample_rate`.
+        song: is read once. It is resampled in and out only if its rate differs.
+        sample_rate: the network's sample rate in Hz.
+        channels: the network's channel count; None if it takes any. See
+            `aimless.channels.fit_channels` for songs of another count.
+        overlap_add: how the song is cut; the default settings if None.
+        device: where the network is.
+        progress: called with seconds of audio after each block.
+
+    Yields:
+        Mixture (channels, n) and stems (sources, channels, n), in all as many samples as the
+        song has.
+
+    Raises:
+        DataError: the song cannot be read, or a sample is not finite.
+        NumericalError: the network gives numbers that are not finite.
+    """
+    mixture, stems = Fifo(), Fifo()
+
+    def heard() -> Iterator[Tensor]:
+        for block in song.blocks():
+            mixture.push(block)
+            yield block
+
+    done = 0
+
+    def report(samples: int, total: int) -> None:
+        nonlocal done
+        done += samples
+        if progress:
+            progress(done / song.rate, max(total, done) / song.rate)
+
+    fitting = fit_channels(network, song.channels, channels)
+    at_network = resampled(heard(), song.rate, sample_rate)
+    separated = (overlap_add or OverlapAdd()).stream(fitting, at_network, sample_rate, device)
+    for block in resampled(separated, sample_rate, song.rate):
+        stems.push(block)
+        ready = min(len(stems), len(mixture))
+        if ready:
+            yield mixture.take(ready), stems.take(ready)
+            report(ready, song.frames)
+    if missing := len(mixture):  # resampling in and out may round a sample away
+        yield mixture.take(missing), block.new_zeros(*block.shape[:-1], missing)
+    report(missing, done + missing)
+
+
 def separate(
     network: Network,
     audio: Tensor,
@@ -28,105 +97,37 @@ def separate(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Separate one song.
+    """Separate one song that is in memory; see `separate_blocks`.
 
     Args:
-        network: (batch, channels, samples) -> (batch, sources, channels, samples or fewer),
-            at `sample_rate`.
-        audio: (channels, samples), any number of both from 1 up.
-        rate: sample rate of the audio in Hz. It is resampled in and out only if it differs.
+        network: see `separate_blocks`.
+        audio: (channels, samples), any number of samples from 1 up.
+        rate: sample rate of the audio in Hz.
         sample_rate: the network's sample rate in Hz.
-        channels: the network's channel count; None if it takes any. A mono song is doubled for
-            a stereo network and the stems averaged; channels that do not fit otherwise are
-            separated one by one.
+        channels: the network's channel count; None if it takes any.
         overlap_add: how the song is cut; the default settings if None.
         device: where the network is.
         progress: called with (samples done, samples in all).
 
     Returns:
-        (sources, channels, samples), with the song's channels and samples.
+        (sources, channels, samples), with the song's channels and samples, on the CPU.
 
     Raises:
         DataError: no samples, or a sample that is not finite.
     """
-    _check(audio)
-    overlap_add = overlap_add or OverlapAdd()
-    resampled = _resample(audio, rate, sample_rate)  # (C, samples at sample_rate)
-    song_channels = audio.shape[0]
-    fitting = channels in (None, song_channels)
-    if fitting:
-        parts = [resampled]
-    else:
-        parts = [channel.expand(channels, -1) for channel in resampled[:, None]]
+    song = Song.from_array(audio, rate)
 
-    estimates = []
-    for index, part in enumerate(parts):
+    def report(done: float, seconds: float) -> None:
+        if progress:
+            progress(round(done * rate), round(seconds * rate))
 
-        def report(done: int, samples: int, index: int = index) -> None:
-            if progress:
-                progress(index * samples + done, len(parts) * samples)
-
-        stems = overlap_add(network, part, sample_rate, device, report)  # (S, channels, samples)
-        estimates.append(stems if fitting else stems.mean(1, keepdim=True))
-    stems = torch.cat(estimates, dim=1)  # (S, C, samples at sample_rate)
-    flat = _resample(stems.flatten(0, 1), sample_rate, rate, audio.shape[-1])
-    return flat.view(-1, *audio.shape)
-
-
-def _check(audio: Tensor) -> None:
-    if audio.ndim != 2 or 0 in audio.shape:
-        raise DataError(
-            f"audio of shape {tuple(audio.shape)}; needs (channels, samples), not empty"
-        )
-    finite = audio.isfinite().all(0)
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        raise DataError(f"a sample that is not finite (NaN or infinite), the first at {first}")
-
-
-def _resample(audio: Tensor, rate: int, new_rate: int, samples: int | None = None) -> Tensor:
-    """Resample (channels, samples) with soxr; cut or pad to `samples` if given."""
-    if rate != new_rate:
-        import soxr  # only where rates differ
-
-        resampled = soxr.resample(audio.T.cpu().numpy(), rate, new_rate)
-        audio = torch.from_numpy(np.ascontiguousarray(resampled.T)).to(audio.dtype)
-    if samples is not None:
-        audio = torch.nn.functional.pad(audio, (0, samples - audio.shape[-1]))
-    return audio
-
-
-def write_stems(folder: Path, stems: Mapping[str, Tensor], rate: int) -> list[Path]:
-    """Write one 32-bit float WAV per stem, so that nothing clips.
-
-    Each file is written under a temporary name and renamed once all are complete.
-
-    Args:
-        folder: made if missing.
-        stems: name -> (channels, samples).
-        rate: in Hz.
-
-    Returns:
-        The paths, `folder/<name>.wav`.
-
-    Raises:
-        DataError: the folder cannot be written to.
-    """
-    import soundfile
-
-    pending: list[tuple[Path, Path]] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, stem in stems.items():
-            temporary = folder / f".{name}.wav.part"
-            pending.append((temporary, folder / f"{name}.wav"))
-            samples = stem.T.cpu().numpy()
-            soundfile.write(temporary, samples, rate, format="WAV", subtype="FLOAT")
-        for temporary, final in pending:
-            os.replace(temporary, final)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{folder}: stems cannot be written: {error}") from error
-    finally:
-        for temporary, _ in pending:
-            temporary.unlink(missing_ok=True)
-    return [final for _, final in pending]
+    blocks = separate_blocks(
+        network,
+        song,
+        sample_rate=sample_rate,
+        channels=channels,
+        overlap_add=overlap_add,
+        device=device,
+        progress=report,
+    )
+    return collect((stems for _, stems in blocks), song.frames)

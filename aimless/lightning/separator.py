@@ -21,11 +21,14 @@ from torchmetrics import MeanMetric
 from aimless.augment import CudaBase
 from aimless.draws import generator
 from aimless.errors import ConfigError, DataError
+from aimless.fifo import collect
 from aimless.lightning.progress import AudioProgressBar
+from aimless.lightning.writer import StemWriter
 from aimless.metrics import SourceSDR
 from aimless.network import audio_channels, name_outputs
 from aimless.overlap_add import OverlapAdd
-from aimless.separate import separate
+from aimless.separate import separate_blocks
+from aimless.song import Song
 from aimless.sources import resolve_targets
 from aimless.weights import adopt_parameter_order, compare_weights, network_weights
 
@@ -195,29 +198,34 @@ class SourceSeparator(pl.LightningModule, ABC):
 
     # -- songs ----------------------------------------------------------------------------
 
-    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Separate one song, a (path, audio (channels, samples), rate)."""
-        seconds = batch.audio.shape[-1] / batch.rate
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Separate one song, which has a `path`.
 
-        def report(done: int, samples: int) -> None:
+        Returns:
+            Name of the stem -> its file, where a `StemWriter` is among the callbacks, or else its
+            samples (channels, samples).
+        """
+
+        def report(done: float, seconds: float) -> None:
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, AudioProgressBar):
-                    callback.song(batch.path, done / samples * seconds, seconds)
+                    callback.song(batch.path, done, seconds)
 
-        try:
-            stems = separate(
-                self,
-                batch.audio.cpu(),
-                int(batch.rate),
-                sample_rate=self.sample_rate,
-                channels=self.channels,
-                overlap_add=self.overlap_add,
-                device=self.device,
-                progress=report,
-            )
-        except DataError as error:
-            raise DataError(f"{batch.path}: {error}") from error
-        return dict(zip(self.targets, stems))
+        song = Song.open(batch.path)
+        separated = separate_blocks(
+            self,
+            song,
+            sample_rate=self.sample_rate,
+            channels=self.channels,
+            overlap_add=self.overlap_add,
+            device=self.device,
+            progress=report,
+        )
+        stems = (block for _, block in separated)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StemWriter):
+                return callback.write(song, batch.path, self.targets, stems)
+        return dict(zip(self.targets, collect(stems, song.frames)))
 
     @property
     def channels(self) -> int | None:

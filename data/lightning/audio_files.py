@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aimless.errors import ConfigError, DataError
 from data import audio
 from data.audio import printable
-from data.lightning.settings import check_number, setting
+from data.lightning.settings import setting
 from data.sampling import EvalSampler, Key
 
 __all__ = ["AUDIO_SUFFIXES", "AudioFiles", "Song", "SongDataset"]
@@ -31,15 +29,13 @@ AUDIO_SUFFIXES = frozenset(
 
 
 class Song(NamedTuple):
-    """A whole song: its file, float32 samples (channels, samples), and their rate in Hz."""
+    """A song to separate, by its file: it may be longer than memory holds."""
 
     path: str
-    audio: Tensor
-    rate: int
 
 
 class SongDataset(Dataset[Song]):
-    """Whole songs, at their own sample rates and numbers of channels.
+    """Songs by their files.
 
     Args:
         files: audio files of any format.
@@ -52,9 +48,7 @@ class SongDataset(Dataset[Song]):
         return len(self.files)
 
     def __getitem__(self, key: Key | int) -> Song:
-        path = self.files[key.index if isinstance(key, Key) else key]
-        samples, rate = audio.load(path)
-        return Song(str(path), torch.from_numpy(samples), rate)
+        return Song(str(self.files[key.index if isinstance(key, Key) else key]))
 
 
 class AudioFiles(pl.LightningDataModule):
@@ -64,21 +58,17 @@ class AudioFiles(pl.LightningDataModule):
         paths: a file or folder, or a list of them. Folders are searched for audio files, in
             the order of their names; hidden files and folders are skipped.
         recursive: search folders within folders too.
-        num_workers: processes that decode songs ahead; 0: decode in between.
 
     Raises:
-        ConfigError: no paths, or `num_workers` below 0.
+        ConfigError: no paths.
     """
 
-    def __init__(
-        self, paths: str | list[str], recursive: bool = True, num_workers: int = 0
-    ) -> None:
+    def __init__(self, paths: str | list[str], recursive: bool = True) -> None:
         super().__init__()
         self.paths = [paths] if isinstance(paths, str) else list(paths)
         if not self.paths:
             raise ConfigError(f"{setting('paths')}: none given; name files or folders")
         self.recursive = recursive
-        self.num_workers = check_number("num_workers", num_workers, low=0)
         self.dataset: SongDataset | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,9 +89,7 @@ class AudioFiles(pl.LightningDataModule):
         """Songs one by one; each process gets its share."""
         assert self.dataset is not None, "setup() comes first"
         sampler = EvalSampler(len(self.dataset), pad=False)
-        return DataLoader(
-            self.dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers
-        )
+        return DataLoader(self.dataset, batch_size=None, sampler=sampler)
 
     def _list_files(self) -> list[Path]:
         """All files, each real file once."""

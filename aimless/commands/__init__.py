@@ -1,0 +1,1 @@
+"""The subcommands of `aimless`, one per file: `add_parser` declares, `run` does."""
