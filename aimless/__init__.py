@@ -13,13 +13,13 @@ from aimless.version import __version__
 
 if TYPE_CHECKING:
     from aimless.separator import Separator, Stems
-    from aimless.stem_format import StemFormat
+    from aimless.songs.stem_format import StemFormat
 
 __all__ = ["Separator", "StemFormat", "Stems", "__version__"]
 
 _HOME = {
     "Separator": "aimless.separator",
-    "StemFormat": "aimless.stem_format",
+    "StemFormat": "aimless.songs.stem_format",
     "Stems": "aimless.separator",
 }
 

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aimless.draws import generator
+from aimless.engine.fifo import Fifo, collect
+from aimless.engine.segments import Lengths, Network, SegmentPass
+from aimless.engine.tta import TTA_VARIANTS, augmented
 from aimless.errors import ConfigError
-from aimless.fifo import Fifo, collect
-from aimless.segments import Lengths, Network, SegmentPass
-from aimless.tta import TTA_VARIANTS, augmented
 
 __all__ = ["Network", "OverlapAdd", "Progress"]
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from aimless.channels import fit_channels
-from aimless.fifo import Fifo, collect
+from aimless.engine.channels import fit_channels
+from aimless.engine.fifo import Fifo, collect
+from aimless.engine.segments import Network
 from aimless.overlap_add import OverlapAdd, Progress
-from aimless.resampling import resampled
-from aimless.segments import Network
-from aimless.song import Song
-from aimless.stem_files import write_stems
+from aimless.songs.resampling import resampled
+from aimless.songs.song import Song
+from aimless.songs.stem_files import write_stems
 
 __all__ = ["SecondsDone", "separate", "separate_blocks", "write_stems"]
 
@@ -44,7 +44,7 @@ def separate_blocks(
         song: is read once. It is resampled in and out only if its rate differs.
         sample_rate: the network's sample rate in Hz.
         channels: the network's channel count; None if it takes any. See
-            `aimless.channels.fit_channels` for songs of another count.
+            `aimless.engine.channels.fit_channels` for songs of another count.
         overlap_add: how the song is cut; the default settings if None.
         device: where the network is.
         progress: called with seconds of audio after each block.

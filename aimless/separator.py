@@ -20,19 +20,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aimless.audio_paths import find_songs
 from aimless.checkpoint import load
-from aimless.derived import DerivedStems
+from aimless.engine.derived import DerivedStems
+from aimless.engine.fifo import collect
+from aimless.engine.runner import Runner
 from aimless.errors import AimlessError, ConfigError
-from aimless.fifo import collect
 from aimless.network import AudioNetwork
 from aimless.overlap_add import OverlapAdd
-from aimless.runner import Runner
 from aimless.separate import SecondsDone, separate_blocks
-from aimless.song import Song
-from aimless.stem_files import StemFiles, refuse_existing
-from aimless.stem_format import StemFormat
-from aimless.stem_paths import TEMPLATE, plan_stems
+from aimless.songs.audio_paths import find_songs
+from aimless.songs.song import Song
+from aimless.songs.stem_files import StemFiles, refuse_existing
+from aimless.songs.stem_format import StemFormat
+from aimless.songs.stem_paths import TEMPLATE, plan_stems
 
 __all__ = ["Separator", "Stems"]
 
@@ -85,7 +85,7 @@ class Separator:
         shifts: passes over the song, moved against each other, whose mean is taken.
         seed: of the shifts.
         tta: test-time augmentation, of `polarity` and `swap`.
-        two_stems: see `aimless.derived.DerivedStems`, also for the next two.
+        two_stems: see `aimless.engine.derived.DerivedStems`, also for the next two.
         residual: add what the stems leave of the mixture as a stem.
         mixture_consistency: make the stems sum to the mixture.
         fix_nonfinite: put 0 in the place of samples that are NaN or infinite, instead of

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimless.audio_paths import find_songs, printable
 from aimless.commands.models import add_model_options, model_options
 from aimless.errors import AimlessError, DataError
 from aimless.memory import keep_freed_memory
-from aimless.song_bar import SongBar
-from aimless.stem_format import BITS, CLIP, FORMATS, StemFormat
-from aimless.stem_paths import check_template
+from aimless.songs.audio_paths import find_songs, printable
+from aimless.songs.song_bar import SongBar
+from aimless.songs.stem_format import BITS, CLIP, FORMATS, StemFormat
+from aimless.songs.stem_paths import check_template
 
 if TYPE_CHECKING:
     from aimless.separator import Separator

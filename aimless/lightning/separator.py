@@ -20,15 +20,15 @@ from torchmetrics import MeanMetric
 
 from aimless.augment import CudaBase
 from aimless.draws import generator
+from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
-from aimless.fifo import collect
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.writer import StemWriter
 from aimless.metrics import SourceSDR
 from aimless.network import audio_channels, name_outputs
 from aimless.overlap_add import OverlapAdd
 from aimless.separate import separate_blocks
-from aimless.song import Song
+from aimless.songs.song import Song
 from aimless.sources import resolve_targets
 from aimless.weights import adopt_parameter_order, compare_weights, network_weights
 

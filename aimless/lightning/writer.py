@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from aimless.errors import ConfigError
-from aimless.song import Song
-from aimless.stem_files import StemFiles, refuse_existing
-from aimless.stem_format import StemFormat
-from aimless.stem_paths import plan_stems
+from aimless.songs.song import Song
+from aimless.songs.stem_files import StemFiles, refuse_existing
+from aimless.songs.stem_format import StemFormat
+from aimless.songs.stem_paths import plan_stems
 
 __all__ = ["StemWriter"]
 

@@ -8,14 +8,14 @@ import soxr
 import torch
 
 from aimless import Separator
-from aimless.channels import groups
-from aimless.derived import DerivedStems
+from aimless.engine.channels import groups
+from aimless.engine.derived import DerivedStems
+from aimless.engine.runner import Runner, pick_device
 from aimless.errors import ConfigError
 from aimless.overlap_add import OverlapAdd
-from aimless.resampling import resampled
-from aimless.runner import Runner, pick_device
 from aimless.separate import separate, separate_blocks
-from aimless.song import Song
+from aimless.songs.resampling import resampled
+from aimless.songs.song import Song
 from tests.aimless.engine_parts import network, noise
 
 

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from aimless.audio_paths import find_songs
 from aimless.errors import DataError
-from aimless.song import Song
+from aimless.songs.audio_paths import find_songs
+from aimless.songs.song import Song
 from tests.aimless.engine_parts import encode, noise, write
 
 

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from aimless import stem_format
 from aimless.errors import ConfigError, DataError
-from aimless.stem_files import StemFiles, write_stems
-from aimless.stem_format import StemFormat
-from aimless.stem_paths import plan_stems
+from aimless.songs import stem_format
+from aimless.songs.stem_files import StemFiles, write_stems
+from aimless.songs.stem_format import StemFormat
+from aimless.songs.stem_paths import plan_stems
 from tests.aimless.engine_parts import listing, noise, read
 
 

@@ -8,8 +8,8 @@ import string
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from aimless.audio_paths import printable
 from aimless.errors import ConfigError
+from aimless.songs.audio_paths import printable
 
 __all__ = ["TEMPLATE", "check_stem_name", "check_template", "plan_stems"]
 

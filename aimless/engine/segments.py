@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from aimless.engine.fifo import Fifo
 from aimless.errors import ConfigError, NumericalError
-from aimless.fifo import Fifo
 
 __all__ = ["Lengths", "Network", "SegmentPass"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aimless.segments import Network
+from aimless.engine.segments import Network
 
 __all__ = ["fit_channels", "groups"]
 

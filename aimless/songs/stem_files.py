@@ -15,9 +15,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from aimless.audio_paths import printable
 from aimless.errors import ConfigError, DataError
-from aimless.stem_format import StemFormat
+from aimless.songs.audio_paths import printable
+from aimless.songs.stem_format import StemFormat
 
 __all__ = ["StemFiles", "write_stems"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from aimless.segments import Network
+from aimless.engine.segments import Network
 
 __all__ = ["TTA_VARIANTS", "augmented"]
 

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aimless.audio_paths import printable
 from aimless.errors import DataError
+from aimless.songs.audio_paths import printable
 
 __all__ = ["MAX_CHANNELS", "RATES", "Song"]
 
@@ -230,7 +230,7 @@ def _sound_blocks(path: Path, name: str) -> Iterator[_Block]:
 
 def _open_with_av(path: Path, name: str, reason: str, fix_nonfinite: bool) -> Song:
     """A song that FFmpeg decodes; `reason` is why libsndfile did not."""
-    from aimless import av_song  # only formats that libsndfile does not know need FFmpeg
+    from aimless.songs import av_song  # only formats that libsndfile does not know need FFmpeg
 
     header = av_song.read_header(path, name, reason)
     return Song(name, *header, lambda: av_song.blocks(path, name), fix_nonfinite)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aimless.audio_paths import printable
+from aimless.songs.audio_paths import printable
 
 __all__ = ["SongBar"]
 

@@ -1,0 +1,1 @@
+"""Parts of the engine that `aimless.overlap_add` and `aimless.separate` put together."""

@@ -1,0 +1,1 @@
+"""Songs as files: found, read and resampled block by block, and stems written the same way."""
