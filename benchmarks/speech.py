@@ -21,10 +21,11 @@ from turns import in_turns, options, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data import audio, recordings
+from data import audio
 from data.dataset.speech import SpeechNoiseDataset
-from data.recordings import FileRules
-from data.resampling import read_at
+from data.files.resampling import read_at
+from data.listing import recordings
+from data.listing.recordings import FileRules
 
 RATE, FILE_RATE, SECONDS, SEGMENT = 44100, 48000, 20, 6
 FILES = 20000

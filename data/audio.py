@@ -14,8 +14,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from data import pcm
-from data.audio_file import (
+from data.files import pcm
+from data.files.audio_file import (
     AudioFile,
     AudioReadError,
     NonFiniteError,
@@ -26,8 +26,8 @@ from data.audio_file import (
     printable,
     reason,
 )
-from data.reader import first_bad_frame, read
-from data.riff import DataChunk
+from data.files.reader import first_bad_frame, read
+from data.files.riff import DataChunk
 
 __all__ = [
     "AudioFile",

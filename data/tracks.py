@@ -6,7 +6,8 @@ needed, the recorded mixture:
     <folder>/<track>/{mixture,drums,bass,other,vocals}.wav
 
 `scan` looks at the header of every file and either returns tracks that can be read without
-surprises or raises one error that lists every bad file. Headers are remembered, see `data.index`.
+surprises or raises one error that lists every bad file. Headers are remembered, see
+`data.listing.index`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Literal
 
 from aimless.errors import ConfigError, DataError
-from data import folders, index
 from data.audio import printable
-from data.folders import TrackFolder, enumerate_names
-from data.rules import Checked, Fault, MissingPolicy, Rules, Track, check_track
+from data.listing import folders, index
+from data.listing.folders import TrackFolder, enumerate_names
+from data.listing.rules import Checked, Fault, MissingPolicy, Rules, Track, check_track
 
 __all__ = ["BadTrackPolicy", "MissingPolicy", "Rules", "Track", "scan"]
 
@@ -49,7 +50,7 @@ def scan(
         rules: what a track must be.
         on_bad_track: `error` raises if any track is bad, `skip` goes on with the others.
         select: look only at the tracks whose name it accepts.
-        cache: open only files that changed since they were last scanned, see `data.index`.
+        cache: open only files that changed since they were last scanned, see `data.listing.index`.
 
     Returns:
         The good tracks, by name.

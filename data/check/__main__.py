@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aimless.errors import AimlessError, ConfigError
-from data.atomic import write_whole
 from data.audio import printable
 from data.check.layout import Layout, detect
 from data.check.report import exit_status, to_json, to_text
 from data.check.survey import survey
-from data.rules import Rules
+from data.listing.atomic import write_whole
+from data.listing.rules import Rules
 
 __all__ = ["main"]
 

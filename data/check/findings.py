@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from data.audio import AudioFile
 from data.check.measure import FileMeasure, TrackMeasure, decibels
-from data.folders import TrackFolder
-from data.rules import Checked, Rules
+from data.listing.folders import TrackFolder
+from data.listing.rules import Checked, Rules
 
 __all__ = ["SEVERITIES", "Finding", "LookedAt", "Severity", "judge", "judge_levels"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aimless.errors import DataError
 from aimless.sources import MDX_SOURCES, SDX_SOURCES
 from data.audio import printable
-from data.folders import SUFFIXES
+from data.listing.folders import SUFFIXES
 
 __all__ = ["Layout", "detect"]
 

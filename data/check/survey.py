@@ -11,13 +11,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aimless.errors import DataError
-from data import folders, index
 from data.audio import AudioFile
 from data.check.duplicates import find_duplicates
 from data.check.findings import Finding, LookedAt, judge, judge_levels
 from data.check.layout import Layout
 from data.check.measure import TrackMeasure, measure
-from data.rules import Rules, check_track
+from data.listing import folders, index
+from data.listing.rules import Rules, check_track
 
 __all__ = ["Survey", "survey"]
 

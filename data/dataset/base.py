@@ -29,7 +29,7 @@ from data.dataset.excerpts import (
 )
 from data.dataset.items import Item, ItemDataset, Items, collate
 from data.dataset.redraw import Redraw, Rejects
-from data.folders import enumerate_names
+from data.listing.folders import enumerate_names
 from data.sampling import Key
 from data.tracks import BadTrackPolicy, Track
 

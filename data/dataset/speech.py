@@ -17,7 +17,7 @@ from data.augment.base import Audio, Compose, CPUBase
 from data.dataset.excerpts import Excerpt, Plan, level_db
 from data.dataset.items import ItemDataset
 from data.dataset.redraw import Redraw, Rejects
-from data.resampling import frames_at, read_at
+from data.files.resampling import frames_at, read_at
 from data.sampling import Key
 from data.snr import SnrSampler, noise_gain
 from data.tracks import BadTrackPolicy

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from aimless.errors import ConfigError, DataError
-from data import audio, copies, folders, tracks
+from data import audio, tracks
 from data.augment.base import CPUBase
 from data.dataset.base import Item, SegmentDataset
 from data.lightning.loaders import LoaderSettings, check_batches
@@ -22,6 +22,7 @@ from data.lightning.settings import (
     check_number,
     setting,
 )
+from data.listing import copies, folders
 from data.sampling import EvalSampler, Key, TrainSampler
 from data.tracks import BadTrackPolicy, MissingPolicy, Rules, Track
 

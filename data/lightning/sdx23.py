@@ -9,9 +9,9 @@ from typing import Any, Literal
 from aimless.errors import ConfigError, DataError
 from aimless.sources import MDX_SOURCES
 from data.audio import printable
-from data.holdout import held_out
 from data.lightning.base import BaseDataModule, Split
 from data.lightning.settings import check_number, setting
+from data.listing.holdout import held_out
 
 __all__ = ["FETCH", "LABELS", "Bleed", "LabelNoise"]
 

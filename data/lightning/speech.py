@@ -9,14 +9,14 @@ from torch.distributions import Distribution
 
 from aimless.errors import ConfigError, DataError
 from aimless.sources import SE_SOURCES
-from data import recordings
 from data.audio import AudioFile, printable
 from data.dataset.speech import SpeechNoiseDataset
-from data.holdout import held_out
 from data.lightning.base import BaseDataModule, SplitName
 from data.lightning.checks import check_fraction, check_share, require_duration
 from data.lightning.settings import check_number, setting
-from data.recordings import FileRules
+from data.listing import recordings
+from data.listing.holdout import held_out
+from data.listing.recordings import FileRules
 from data.snr import SnrSampler
 
 __all__ = ["SpeechNoise"]

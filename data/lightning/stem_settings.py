@@ -10,7 +10,7 @@ from typing import Any
 from aimless.errors import ConfigError
 from data.lightning.checks import check_share
 from data.lightning.settings import check_choice, setting
-from data.roots import LAYOUTS, Root
+from data.listing.roots import LAYOUTS, Root
 
 __all__ = ["check_range", "check_sources", "parse_mixup", "parse_presence", "parse_roots"]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from aimless.errors import ConfigError, DataError
-from data import recordings
 from data.audio import printable
 from data.dataset.base import SegmentDataset
 from data.dataset.excerpts import Pool
@@ -21,8 +20,9 @@ from data.lightning.stem_settings import (
     parse_presence,
     parse_roots,
 )
+from data.listing import recordings
+from data.listing.roots import Contents, load
 from data.pools import FilePool, MixupPool, PresencePool, TogetherPool, WeightedPool
-from data.roots import Contents, load
 
 __all__ = ["StemFiles"]
 

@@ -19,7 +19,7 @@ from aimless.draws import generator
 from aimless.errors import DataError
 from data import audio
 from data.audio import AudioReadError
-from data.riff import find_data
+from data.files.riff import find_data
 
 RATE = 44100
 FRAMES = 4000

@@ -238,7 +238,7 @@ def test_short_tracks_are_noted_where_a_segment_is_given(
 def test_quick_looks_at_headers_only(
     song: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("data.reader.read")
+    monkeypatch.delattr("data.files.reader.read")
     monkeypatch.delattr("data.audio.read")
     resample(song)
     (song.parent / "linked").symlink_to(song.parent / "Synthetic - Second Song")

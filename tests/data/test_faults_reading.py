@@ -22,9 +22,10 @@ from torch.utils.data import get_worker_info
 from aimless.draws import generator
 from aimless.errors import DataError
 from aimless.sources import MDX_SOURCES
-from data import reader, tracks
+from data import tracks
 from data.audio import AudioReadError
 from data.dataset import Item, SegmentDataset
+from data.files import reader
 from data.lightning import MUSDB
 from data.sampling import Key
 from data.tracks import Rules

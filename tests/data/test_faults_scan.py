@@ -15,7 +15,8 @@ import soundfile
 
 from aimless.errors import ConfigError, DataError
 from aimless.sources import MDX_SOURCES
-from data import audio, copies, folders, tracks
+from data import audio, tracks
+from data.listing import copies, folders
 from data.tracks import Rules
 
 RULES = Rules(MDX_SOURCES)

@@ -19,7 +19,8 @@ import soundfile
 
 from aimless.errors import DataError
 from aimless.sources import MDX_SOURCES
-from data import audio, cache, folders, index, tracks
+from data import audio, tracks
+from data.listing import cache, folders, index
 from data.tracks import Rules
 
 RULES = Rules(MDX_SOURCES)

@@ -16,8 +16,9 @@ import pytest
 import soundfile
 
 from aimless.draws import generator
-from data import audio, pcm, reader
+from data import audio
 from data.audio import AudioFile, AudioReadError, NonFiniteError
+from data.files import pcm, reader
 
 RATE = 44100
 FRAMES = 2500

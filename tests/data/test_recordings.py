@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from aimless.errors import DataError
-from data import recordings
-from data.holdout import held_out
-from data.recordings import FileRules
+from data.listing import recordings
+from data.listing.holdout import held_out
+from data.listing.recordings import FileRules
 
 
 def write(path: Path, rate: int = 44100, channels: int = 1, frames: int = 100) -> Path:

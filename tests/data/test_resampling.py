@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from data import audio
-from data.resampling import frames_at, read_at
+from data.files.resampling import frames_at, read_at
 
 RATES = [(48000, 44100), (22050, 44100), (96000, 44100), (44100, 48000), (8000, 44100)]
 

@@ -19,7 +19,7 @@ from aimless.errors import ConfigError, DataError
 from data import audio
 from data.augment import RandomGain
 from data.dataset.speech import SpeechNoiseDataset, place
-from data.resampling import frames_at, read_at
+from data.files.resampling import frames_at, read_at
 from data.sampling import Key
 from data.snr import SnrSampler, noise_gain
 

@@ -18,7 +18,8 @@ import soundfile
 
 from aimless.errors import ConfigError, DataError
 from aimless.sources import MDX_SOURCES
-from data import folders, tracks
+from data import tracks
+from data.listing import folders
 from data.tracks import Rules
 
 RULES = Rules(MDX_SOURCES)

@@ -99,7 +99,7 @@ def find(
 
 
 def list_files(paths: Iterable[str | os.PathLike[str]]) -> list[ListedFile]:
-    """Files as a listing would show them, in the order given; for `data.index`."""
+    """Files as a listing would show them, in the order given; for `data.listing.index`."""
     real_folders: dict[str, str] = {}
     listed = []
     for path in [os.fspath(path) for path in paths]:
@@ -114,7 +114,7 @@ def list_files(paths: Iterable[str | os.PathLike[str]]) -> list[ListedFile]:
 def check_disjoint(training: Sequence[TrackFolder], other: Sequence[TrackFolder]) -> None:
     """Make sure that no file of a track is in two splits, links resolved.
 
-    `data.copies.check_disjoint` finds copies as well.
+    `data.listing.copies.check_disjoint` finds copies as well.
 
     Raises:
         DataError: names the first track that is in both, and says how many there are.

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from data import audio
 from data.audio import AudioFile, AudioReadError, printable
-from data.cache import Row, Table
-from data.folders import ListedFile
+from data.listing.cache import Row, Table
+from data.listing.folders import ListedFile
 
 __all__ = ["digests", "headers"]
 
@@ -52,7 +52,7 @@ def headers(
     Args:
         folder: what the cache is kept for; the files usually lie below it.
         files: as listed.
-        cache: remember headers in the user's cache folder, see `data.cache`.
+        cache: remember headers in the user's cache folder, see `data.listing.cache`.
         check_samples: also read files whole whose encoding has numbers that are not finite.
 
     Returns:

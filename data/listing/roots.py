@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from aimless.errors import DataError
-from data import recordings, tracks
+from data import tracks
 from data.audio import AudioFile, printable
-from data.folders import ListedFile
-from data.recordings import FileRules
+from data.listing import recordings
+from data.listing.folders import ListedFile
+from data.listing.recordings import FileRules
 from data.tracks import BadTrackPolicy, Rules, Track
 
 __all__ = ["LAYOUTS", "Contents", "Layout", "Root", "load"]

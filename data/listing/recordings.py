@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimless.errors import DataError
-from data import index
 from data.audio import AudioFile, AudioReadError, printable
-from data.folders import SUFFIXES, ListedFile, enumerate_names
+from data.listing import index
+from data.listing.folders import SUFFIXES, ListedFile, enumerate_names
 from data.tracks import BadTrackPolicy
 
 __all__ = ["FileRules", "check", "check_disjoint", "find", "look_up"]
@@ -86,7 +86,7 @@ def check(
     """Check the headers of all files, opened in parallel as far as they are not remembered.
 
     Args:
-        folder: what the headers are remembered for, see `data.index`.
+        folder: what the headers are remembered for, see `data.listing.index`.
         files: as listed.
         rules: what they must be.
         origins: where each file was named, to begin the line about a bad one with.

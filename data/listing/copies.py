@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from data import folders, index
 from data.audio import AudioReadError
-from data.folders import ListedFile, TrackFolder
+from data.listing import folders, index
+from data.listing.folders import ListedFile, TrackFolder
 
 __all__ = ["check_disjoint"]
 
@@ -26,14 +26,14 @@ def check_disjoint(
     """Make sure that no track is in two splits: neither the same files nor copies of them.
 
     A track is a copy if all its stems are as long as those of another one and sound the same
-    where they first sound (`data.index.digests`), under whatever name and in whatever lossless
-    encoding. Tracks that are silent throughout are not compared, nor are tracks with a file that
-    cannot be read, which the scan of their split reports.
+    where they first sound (`data.listing.index.digests`), under whatever name and in whatever
+    lossless encoding. Tracks that are silent throughout are not compared, nor are tracks with a
+    file that cannot be read, which the scan of their split reports.
 
     Args:
-        training: tracks as `data.folders.find` lists them.
+        training: tracks as `data.listing.folders.find` lists them.
         other: of another split.
-        cache: remember what was found in the files, see `data.index`.
+        cache: remember what was found in the files, see `data.listing.index`.
 
     Raises:
         DataError: names the first track that is in both, and says how many there are.

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_whole
 from data.audio import printable
+from data.listing.atomic import write_whole
 
 try:
     import fcntl

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from aimless.errors import ConfigError
 from data.audio import AudioFile, AudioReadError, printable
-from data.folders import SUFFIXES, ListedFile, TrackFolder
+from data.listing.folders import SUFFIXES, ListedFile, TrackFolder
 
 __all__ = ["Checked", "Fault", "MissingPolicy", "Rules", "Track", "check_track"]
 
@@ -107,7 +107,7 @@ def check_track(found: TrackFolder, rules: Rules, headers: Headers) -> Checked:
     Args:
         found: the track's folder and files.
         rules: what the track must be.
-        headers: of its files, as `data.index.headers` gives them.
+        headers: of its files, as `data.listing.index.headers` gives them.
     """
     if found.problem:
         return Checked(None, [Fault("unreadable", str(found.folder), found.problem)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import soundfile
 
 from aimless.errors import DataError
-from data.riff import DataChunk, find_data
+from data.files.riff import DataChunk, find_data
 
 __all__ = [
     "AudioFile",

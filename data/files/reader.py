@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from data import pcm
-from data.audio_file import (
+from data.files import pcm
+from data.files.audio_file import (
     AudioFile,
     AudioReadError,
     NonFiniteError,

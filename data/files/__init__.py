@@ -1,0 +1,1 @@
+"""How bytes of audio files become samples; `data.audio` is the front."""
