@@ -54,6 +54,14 @@ def checkpoint(musdb_root, tmp_path_factory):
     return next(folder.rglob("last.ckpt"))
 
 
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """What `model.safetensors` stands for."""
+    path = tmp_path_factory.mktemp("readme") / "model.safetensors"
+    run(["-m", "aimless.cli", "export", str(checkpoint), "-o", str(path)], path.parent)
+    return path
+
+
 def shrink(words, folder):
     """The same command on a network and data set of test size, writing into a folder."""
     config = next((word for word in words if word in SMALL), None)
@@ -107,6 +115,8 @@ def files(request, musdb_root, tmp_path):
             return str(song())
         if word == "last.ckpt":
             return str(request.getfixturevalue("checkpoint"))
+        if word == "model.safetensors":
+            return str(request.getfixturevalue("exported"))
         return word
 
     return lookup
@@ -120,10 +130,20 @@ def check_make(words):
 
 
 def check_aimless(words, folder):
-    if "-o" in words:
-        words[words.index("-o") + 1] = str(folder / "model.safetensors")
-    output = run(["-m", "aimless.cli", *words], folder)
-    assert "X_UMX" in output or (folder / "model.safetensors").is_file()
+    output = folder / "output"
+    for option in ("-o", "--html", "--json", "--csv"):
+        if option in words:
+            words[words.index(option) + 1] = str(output)
+    printed = run(["-m", "aimless.cli", *words], folder)
+    if words[0] == "separate":
+        assert len(list(output.rglob("*.wav"))) == 4
+    elif words[0] == "info":
+        assert "X_UMX" in printed
+    elif words[0] == "evaluate":
+        assert "vocals" in printed
+        assert output.is_file() == ("--html" in words or "--json" in words or "--csv" in words)
+    else:
+        assert output.is_file()
 
 
 def check_main(words, folder):
