@@ -7,7 +7,7 @@ and take turns in one process. The last line is of the fourteen effects of
 cfg/mdx_a/hdemucs.yaml at their probabilities on items of four stems, mixture included, which
 the plain form sums after every effect. SciPy, pyloudnorm and pedalboard are needed.
 
-    python benchmarks/effects.py --threads 1
+    PYTHONPATH=. python benchmarks/effects.py --threads 1
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Makes tracks of five tiny WAV files in a temporary folder, with a cache of its o
 both. "First scan" opens every file; "listing" is the floor of a later one: the names and times of
 all files, from the system alone. Files and folders are in the page cache.
 
-    python -m benchmarks.index --tracks 10000
+    PYTHONPATH=. python benchmarks/index.py --tracks 10000
 """
 
 from __future__ import annotations

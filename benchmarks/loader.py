@@ -9,7 +9,7 @@ too; nothing is done with the batches.
   sum; no files opened, nothing checked, nothing handed over.
 - plain: soundfile to float32, stack, sum, default collate.
 
-    python benchmarks/loader.py
+    PYTHONPATH=. python benchmarks/loader.py
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracks", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=60, help="of each track")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=10, help="of each form in a turn")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=40, help="of each form in a turn")
     parsed = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 The reference for parts reads and resamples the whole file and cuts the part out. The data set is
 made in a temporary folder: recordings of 20 s at 48 kHz, and many tiny ones for the listing.
 
-    python benchmarks/speech.py
+    PYTHONPATH=. python benchmarks/speech.py
 """
 
 from __future__ import annotations

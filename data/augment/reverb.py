@@ -82,8 +82,10 @@ class RandomPedalboardReverb(CPUBase):
         out = stem * np.float32(_DRY_SCALE * (1 - drawn["wet_level"]))
         for first in range(0, len(stem), 2):
             room = _room(stem[first : first + 2], self.sample_rate, feedback, damping, _SPREAD)
-            mix = np.array([[same, other], [other, same]], np.float32)[: len(room), : len(room)]
-            out[first : first + 2] += mix @ room
+            # no matrix product: BLAS would start threads, which then spin in every loader process
+            out[first : first + 2] += np.float32(same) * room
+            if len(room) == 2:
+                out[first : first + 2] += np.float32(other) * room[::-1]
         return out
 
 

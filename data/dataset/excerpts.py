@@ -115,5 +115,5 @@ def level_db(samples: Audio) -> float:
     for row in samples:
         for begin in range(0, len(row), _BLOCK_FRAMES):
             block = row[begin : begin + _BLOCK_FRAMES]
-            squares += float(np.dot(block, block))
+            squares += float(np.einsum("t,t", block, block))
     return 10 * float(np.log10(squares / samples.size)) if squares > 0 else -np.inf

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,21 +10,12 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
 from aimless.errors import ConfigError, DataError
-from data import audio
-from data.audio import printable
+from aimless.songs import song
+from aimless.songs.audio_paths import find_songs, printable
 from data.lightning.settings import setting
 from data.sampling import EvalSampler, Key
 
-__all__ = ["AUDIO_SUFFIXES", "AudioFiles", "Song", "SongDataset"]
-
-# What folders are searched for; a file that is named itself may have any suffix.
-AUDIO_SUFFIXES = frozenset(
-    "." + name
-    for name in (
-        *("wav", "flac", "aif", "aiff", "aifc", "caf", "w64"),
-        *("mp3", "ogg", "oga", "opus", "m4a", "mp4", "aac", "wma", "webm"),
-    )
-)
+__all__ = ["AudioFiles", "Song", "SongDataset"]
 
 
 class Song(NamedTuple):
@@ -55,8 +45,8 @@ class AudioFiles(pl.LightningDataModule):
     """Songs to separate: `predict` gets one `Song` at a time, nothing twice on any process.
 
     Args:
-        paths: a file or folder, or a list of them. Folders are searched for audio files, in
-            the order of their names; hidden files and folders are skipped.
+        paths: a file, folder or pattern, or a list of them. Folders are searched for audio files,
+            in the order of their names; hidden files and folders are skipped.
         recursive: search folders within folders too.
 
     Raises:
@@ -92,24 +82,10 @@ class AudioFiles(pl.LightningDataModule):
         return DataLoader(self.dataset, batch_size=None, sampler=sampler)
 
     def _list_files(self) -> list[Path]:
-        """All files, each real file once."""
-        unique: dict[str, Path] = {}
-        for given in map(Path, self.paths):
-            if not os.path.lexists(given):
-                raise DataError(f"{setting('paths')}: {printable(given)}: no such file")
-            found = list(self._search(given)) if given.is_dir() else [given]
-            if not found:
-                raise DataError(f"{setting('paths')}: {printable(given)}: no audio in it")
-            for path in found:
-                unique.setdefault(os.path.realpath(path), path)
-        return list(unique.values())
-
-    def _search(self, folder: Path) -> Iterator[Path]:
-        for place, inner, names in os.walk(folder):
-            inner[:] = sorted(name for name in inner if self.recursive and name[0] != ".")
-            for name in sorted(names):
-                if name[0] != "." and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                    yield Path(place, name)
+        try:
+            return find_songs(self.paths, self.recursive)
+        except DataError as error:
+            raise DataError(f"{setting('paths')}: {error}") from None
 
 
 def _refuse_clashes(files: Sequence[Path]) -> None:
@@ -127,8 +103,8 @@ def _check_all(files: Sequence[Path]) -> None:
     faults = []
     for path in files:
         try:
-            audio.check(path)
-        except audio.AudioReadError as error:
+            song.Song.open(path)
+        except DataError as error:
             faults.append(str(error))
     if len(faults) == 1:
         raise DataError(faults[0])

@@ -12,8 +12,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from pathlib import Path
 from typing import NamedTuple
 
 from data import audio
@@ -28,7 +26,7 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 _VERSION = 1  # of what a row means; raise it when the same file would give another row
-_HEADER = tuple(field.name for field in fields(AudioFile) if field.name != "path")
+_HEADER = AudioFile._fields[1:]
 _COLUMNS = (*_HEADER, "finite", "digest")
 _SIZE, _MTIME, _FINITE, _DIGEST = map(_COLUMNS.index, ("size", "mtime_ns", "finite", "digest"))
 
@@ -167,7 +165,7 @@ def _holds(row: Row, file: ListedFile) -> bool:
 
 
 def _header(file: ListedFile, row: Row) -> AudioFile:
-    return AudioFile(Path(file.path), *row[:_FINITE])
+    return AudioFile(file.path, *row[:_FINITE])
 
 
 def _check_samples(entry: _Entry) -> _Entry:

@@ -18,7 +18,7 @@ DRAWS = 4000
 
 
 def audio_file(name: str, frames: int = 1000) -> AudioFile:
-    return AudioFile(Path(name), frames, 44100, 2, "WAV", "PCM_16", 0, 0, 44)
+    return AudioFile(name, frames, 44100, 2, "WAV", "PCM_16", 0, 0, 44)
 
 
 def pool(*names: str, frames: int = 1000) -> FilePool:
