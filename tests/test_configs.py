@@ -75,9 +75,8 @@ def roots(tmp_path_factory, musdb_root, write_song):
                 sources=SDX_SOURCES,
                 mixture="mix",
             )
-            write_song(
-                folder / "noisy" / ("valid" if split == "tt" else "train") / f"{split}{track}"
-            )
+            noisy = folder / "noisy" / ("valid" if split == "tt" else "train")
+            write_song(noisy / f"{split}{track}", seed=10 * seed + track)
             for source in SE_SOURCES:
                 write_song(folder / source / f"{split}{track}", sources=(source,), mixture=None)
     labels = folder / "labels.csv"
