@@ -135,7 +135,10 @@ def export(network: AudioNetwork, path: str | os.PathLike[str], half: bool = Fal
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(state, temporary, metadata={"aimless": json.dumps(description)})
+        temporary.chmod(mode)  # safetensors makes files that nobody else may read
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

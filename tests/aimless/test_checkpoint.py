@@ -333,6 +333,12 @@ def test_a_network_without_a_class_path_is_not_exported(tmp_path):
         export(WaveformNetwork(DemucsSplit(**SIZES), ["a", "b"]), tmp_path / "a.safetensors")
 
 
+def test_others_may_read_an_exported_file(network, tmp_path):
+    export(network, tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_failed_export_leaves_the_old_file(network, exported, monkeypatch):
     import safetensors.torch
 
