@@ -156,6 +156,7 @@ def check_main(words, folder):
         assert list(folder.rglob("last.ckpt"))
     elif "test" in words:
         assert "test/sdr_vocals" in output
+        assert "test/si_sdr_vocals" in output
     elif "predict" in words:
         stems = sorted(path.name for path in (folder / "separated" / "song").iterdir())
         assert stems == ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]

@@ -49,7 +49,7 @@ def html_text(
     title = f"Separation scores: {evaluation.label}"
     parts = [
         f"<h1>{_text(title)}</h1>",
-        f"<p>{len(evaluation.songs)} songs, {len(evaluation.sources)} sources. All in dB; higher "
+        f"<p>Songs: {len(evaluation.songs)}; sources: {len(evaluation.sources)}. All in dB; higher "
         "is better.</p>",
         _messages(evaluation),
         _summary(evaluation),

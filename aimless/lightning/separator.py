@@ -24,7 +24,7 @@ from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.writer import StemWriter
-from aimless.metrics import SourceSDR
+from aimless.metrics import SourceSDR, SourceSISDR
 from aimless.network import audio_channels, name_outputs
 from aimless.overlap_add import OverlapAdd
 from aimless.separate import separate_blocks
@@ -84,6 +84,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         self.seed = seed
         self._to_compile = compile
         self.scores = SourceSDR(self.targets)
+        self.invariant_scores = SourceSISDR(self.targets)  # of the test alone
         self.losses = MeanMetric()
 
     @abstractmethod
@@ -152,7 +153,10 @@ class SourceSeparator(pl.LightningModule, ABC):
 
     def test_step(self, batch: Sequence[Any], batch_idx: int) -> dict[str, Tensor]:
         """Score segments or whole songs."""
-        return self._evaluate(batch)
+        evaluated = self._evaluate(batch)
+        if evaluated:
+            self.invariant_scores.update(evaluated["estimates"], evaluated["stems"])
+        return evaluated
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all ranks."""
@@ -161,9 +165,12 @@ class SourceSeparator(pl.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log the scores of all ranks."""
         self._log_scores("test")
+        scores = self.invariant_scores.compute().items()
+        self.log_dict({f"test/{name}": value for name, value in scores}, sync_dist=True)
 
     def _reset_scores(self) -> None:
         self.scores.reset()
+        self.invariant_scores.reset()
         self.losses.reset()
 
     def _evaluate(self, batch: Sequence[Any]) -> dict[str, Tensor]:
