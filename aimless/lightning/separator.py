@@ -16,12 +16,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from aimless.augment import CudaBase
 from aimless.draws import generator
 from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
+from aimless.evaluation.metric import SourceBSSEval
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.writer import StemWriter
 from aimless.metrics import SourceSDR, SourceSISDR
@@ -56,6 +57,7 @@ class SourceSeparator(pl.LightningModule, ABC):
             costs a frequency-domain separator a filter and an inverse STFT.
         seed: of the device augmentation; follows seed_everything.
         compile: the network, with `torch.compile`; needs a C++ compiler (CPU) or Triton (GPU).
+        bss_eval: score BSSEval v4 in the test too, which takes seconds per minute of music.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         log_sdr_every_n_steps: int = 10,
         seed: int = 0,
         compile: bool = False,
+        bss_eval: bool = False,
     ) -> None:
         super().__init__()
         self.sources, self.targets = resolve_targets(targets, target_track)
@@ -84,7 +87,9 @@ class SourceSeparator(pl.LightningModule, ABC):
         self.seed = seed
         self._to_compile = compile
         self.scores = SourceSDR(self.targets)
-        self.invariant_scores = SourceSISDR(self.targets)  # of the test alone
+        self.test_scores = nn.ModuleList([SourceSISDR(self.targets)])
+        if bss_eval:
+            self.test_scores.append(SourceBSSEval(self.targets, self.sources, sample_rate))
         self.losses = MeanMetric()
 
     @abstractmethod
@@ -155,7 +160,10 @@ class SourceSeparator(pl.LightningModule, ABC):
         """Score segments or whole songs."""
         evaluated = self._evaluate(batch)
         if evaluated:
-            self.invariant_scores.update(evaluated["estimates"], evaluated["stems"])
+            for score in self._test_metrics():
+                whole = isinstance(score, SourceBSSEval)  # it needs what is not a target, too
+                stems = evaluated["all_stems" if whole else "stems"]
+                score.update(evaluated["estimates"], stems)
         return evaluated
 
     def on_validation_epoch_end(self) -> None:
@@ -165,21 +173,27 @@ class SourceSeparator(pl.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log the scores of all ranks."""
         self._log_scores("test")
-        scores = self.invariant_scores.compute().items()
-        self.log_dict({f"test/{name}": value for name, value in scores}, sync_dist=True)
+        for score in self._test_metrics():
+            named = {f"test/{name}": value for name, value in score.compute().items()}
+            self.log_dict(named, sync_dist=True)
+
+    def _test_metrics(self) -> list[Metric]:
+        return [metric for metric in self.test_scores if isinstance(metric, Metric)]
 
     def _reset_scores(self) -> None:
         self.scores.reset()
-        self.invariant_scores.reset()
+        for score in self._test_metrics():
+            score.reset()
         self.losses.reset()
 
     def _evaluate(self, batch: Sequence[Any]) -> dict[str, Tensor]:
-        mixture, stems = batch[0], batch[1][:, self.target_indices]
+        mixture, all_stems = batch[0], batch[1]
         valid = getattr(batch, "valid", None)
         if valid is not None:  # items that only fill up the last batch of a rank
-            mixture, stems = mixture[valid], stems[valid]
+            mixture, all_stems = mixture[valid], all_stems[valid]
         if not len(mixture):
             return {}
+        stems = all_stems[:, self.target_indices]
         if mixture.shape[-1] <= self._samples(self.overlap_add.segment):
             loss, _, estimate = self.compute_loss(mixture, stems)
             self.losses.update(loss, len(mixture))
@@ -187,7 +201,8 @@ class SourceSeparator(pl.LightningModule, ABC):
         else:
             estimates = torch.stack([self._separate_song(song) for song in mixture])
         self.scores.update(estimates, stems)
-        return {"mixture": mixture, "stems": stems, "estimates": estimates}
+        outputs = {"mixture": mixture, "stems": stems, "estimates": estimates}
+        return {**outputs, "all_stems": all_stems}
 
     def _separate_song(self, mixture: Tensor) -> Tensor:
         return self.overlap_add(self, mixture, self.sample_rate, self.device)
