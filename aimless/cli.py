@@ -6,17 +6,14 @@ Imports nothing heavy until a command runs: `--help` and a mistyped option answe
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import NoReturn
 
 from aimless import commands
 from aimless.errors import AimlessError
+from aimless.stopping import stoppable
 from aimless.version import __version__
 
 __all__ = ["main"]
@@ -37,7 +34,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(args)
     try:
-        with _terminable():
+        with stoppable():
             options.run(options)
     except AimlessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,23 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         if add_parser:
             add_parser(subparsers)
     return parser
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the command as an exception, so that it tidies up; exit status 143."""
-
-    def terminate(number: int, frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set a handler
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

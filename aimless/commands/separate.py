@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aimless import stopping
 from aimless.commands.models import add_model_options, model_options
 from aimless.errors import AimlessError, DataError
 from aimless.memory import keep_freed_memory
@@ -157,6 +158,10 @@ def _separate(
             folder = next(iter(stems.values())).parent
             print(f"{_name(song)} -> {_name(folder)}: {names}", flush=True)
 
+    def report(song: Path, done: float, seconds: float) -> None:
+        stopping.check()
+        bar(song, done, seconds)
+
     with SongBar(hidden=options.quiet) as bar:
         separator.separate_files(
             songs,
@@ -164,7 +169,7 @@ def _separate(
             format=form,
             template=options.template,
             overwrite=options.overwrite,
-            progress=bar,
+            progress=report,
             on_error=fail,
             on_done=done,
         )
