@@ -143,5 +143,6 @@ def _cut(reference: Stem, estimate: Stem, ratio: EnergyRatios, samples: int) -> 
 
 def _flac(audio: np.ndarray, rate: int) -> bytes:
     file = io.BytesIO()
+    audio = audio[:8]  # FLAC takes no more channels
     soundfile.write(file, audio.T, rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
