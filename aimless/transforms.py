@@ -101,7 +101,7 @@ class STFT(nn.Module):
                 x.reshape(-1, x.shape[-1]),
                 self.n_fft,
                 self.hop_length,
-                window=self._window_like(x),
+                window=self.window_like(x),
                 return_complex=True,
             )
             return spec.reshape(*batch, *spec.shape[-2:])
@@ -119,12 +119,13 @@ class STFT(nn.Module):
                 spec.reshape(-1, *spec.shape[-2:]),
                 self.n_fft,
                 self.hop_length,
-                window=self._window_like(spec.real),
+                window=self.window_like(spec.real),
                 length=max(length, 1),  # torch.istft refuses 0
             )
             return x[:, :length].reshape(*spec.shape[:-2], length)
 
-    def _window_like(self, x: Tensor) -> Tensor:
+    def window_like(self, x: Tensor) -> Tensor:
+        """The window (n_fft) in the precision of a real tensor."""
         if x.dtype == self.window.dtype:
             return self.window
         # computed anew, so that float64 gets a window of its own precision

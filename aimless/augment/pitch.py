@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aimless.augment.base import CudaBase
+from aimless.augment.base import CudaBase, fit
+from aimless.augment.lazy import LazyStems
+from aimless.augment.vocoder import overlap_add, phase_vocoder, stretched_frames
 from aimless.errors import ConfigError
 from aimless.transforms import STFT, Resample
 
-__all__ = ["RandomPitch", "phase_vocoder", "pitch_percentage"]
+__all__ = ["RandomPitch", "pitch_percentage"]
 
 _LARGEST_SHIFT = 24
+
+# Samples of stems that a CPU works on at a time.
+_CACHED = 1 << 20
 
 
 def pitch_percentage(semitones: float) -> int:
@@ -28,53 +35,6 @@ def pitch_percentage(semitones: float) -> int:
     """
     ratio = int(100 * 2 ** (semitones / 12))
     return ratio + ratio % 2
-
-
-def phase_vocoder(
-    spec: Tensor, stretch: Fraction, hop_length: int, double_phase: bool = False
-) -> Tensor:
-    """Stretch a spectrogram in time without changing its frequencies.
-
-    Frame k of the result stands at k / stretch in the input: its magnitude is interpolated
-    there, its phase is that of frame k - 1 plus what the input's phase gains there from one
-    frame to the next (Flanagan and Golden, 1966; Dolson, 1986).
-
-    Args:
-        spec: complex (..., bins, frames).
-        stretch: length of the result over the length of the input, positive.
-        hop_length: samples between frames.
-        double_phase: add the phases up in double precision, see `RandomPitch`.
-
-    Returns:
-        complex (..., bins, ceil(frames * stretch))
-    """
-    bins, frames = spec.shape[-2:]
-    steps = -(-frames * stretch.numerator // stretch.denominator)
-    position = torch.arange(steps, device=spec.device) * stretch.denominator
-    left = position // stretch.numerator
-    fraction = (position % stretch.numerator).to(spec.real.dtype) / stretch.numerator
-
-    # one frame of silence after the end, to interpolate towards
-    spec = F.pad(spec, (0, 1))
-    magnitude, phase = spec.abs(), spec.angle()
-    magnitude = torch.lerp(
-        magnitude.index_select(-1, left), magnitude.index_select(-1, left + 1), fraction
-    )
-    phase = phase.double() if double_phase else phase
-    # radians that the centre frequency of each bin gains in one hop, (bins, 1)
-    advance = torch.linspace(
-        0, torch.pi * hop_length, bins, dtype=phase.dtype, device=phase.device
-    )[:, None]
-    gain = _wrap(phase.diff(dim=-1) - advance) + advance
-    total = torch.cat([phase[..., :1], gain.index_select(-1, left[:-1])], dim=-1)
-    # summed in double on every device; torch's float32 sum on a GPU would drift
-    phase = total.cumsum(-1, dtype=torch.float64).to(phase.dtype)
-    return torch.polar(magnitude.to(phase.dtype), phase).to(spec.dtype)
-
-
-def _wrap(phase: Tensor) -> Tensor:
-    """The same angle between -pi and pi."""
-    return phase - 2 * torch.pi * torch.round(phase / (2 * torch.pi))
 
 
 class RandomPitch(CudaBase):
@@ -90,6 +50,8 @@ class RandomPitch(CudaBase):
             pi * hop_length radians per frame, so that single precision, which published
             results were made with, leaves noise at high frequencies: 62 dB below white noise
             of half a second, 35 dB below ten seconds of it.
+
+    Gradients end here: neither the phases nor what is written in place is differentiated.
 
     Shape:
         stems (batch, sources, channels, samples) -> the same.
@@ -123,10 +85,48 @@ class RandomPitch(CudaBase):
 
     def transform(self, x: Tensor, choice: float) -> Tensor:
         """Stretch (N, channels, samples) by the ratio, then play it faster by the same."""
-        ratio = pitch_percentage(choice)
-        spec = phase_vocoder(
-            self.stft(x), Fraction(ratio, 100), self.stft.hop_length, self.double_phase
-        )
-        # a single frame still stands for the samples up to where the next one would be
-        length = max(spec.shape[-1] - 1, 1) * self.stft.hop_length
-        return self.resamplers[str(ratio)](self.stft.inverse(spec, length))
+        (shifted,) = self._shift(x, [pitch_percentage(choice)] * len(x))
+        return shifted
+
+    def change(
+        self, stems: LazyStems, chosen: NDArray[np.int64], uniform: NDArray[np.float64]
+    ) -> None:
+        """Transform the stems of all choices together, but those that change nothing."""
+        ratios = np.array([pitch_percentage(self.choices[pick]) for pick in self.picks(uniform)])
+        # those of one ratio side by side
+        order = np.argsort(ratios, kind="stable")
+        order = order[ratios[order] != 100]
+        if len(order):
+            stems.replace(chosen[order], lambda x: self._shift_and_fit(x, ratios[order].tolist()))
+
+    def _shift_and_fit(self, x: Tensor, ratios: list[int]) -> Tensor:
+        """Shift stems whose ratios ascend; on a CPU some at a time, for the sake of its cache."""
+        together = max(1, _CACHED // x[0].numel()) if x.device.type == "cpu" else len(x)
+        result = torch.empty_like(x)
+        for begin in range(0, len(x), together):
+            part = slice(begin, begin + together)
+            shifted = [fit(y, x.shape[-1]) for y in self._shift(x[part], ratios[part])]
+            torch.cat(shifted, out=result[part])
+        return result
+
+    @torch.no_grad()
+    def _shift(self, x: Tensor, ratios: list[int]) -> list[Tensor]:
+        """Shift stems (N, channels, samples), whose ratios ascend.
+
+        Returns:
+            For each ratio, its stems (n, channels, any).
+        """
+        spec = self.stft(x)
+        stretches = [Fraction(ratio, 100) for ratio in ratios]
+        counts = [stretched_frames(spec.shape[-1], stretch) for stretch in stretches]
+        hop = self.stft.hop_length
+        spec = phase_vocoder(spec, stretches, hop, self.double_phase)
+        waves = overlap_add(spec, self.stft.window_like(spec.real), hop, counts)
+        shifted, begin = [], 0
+        for ratio, same in itertools.groupby(ratios):
+            end = begin + len(list(same))
+            # a single frame still stands for the samples up to where the next one would be
+            length = max(counts[begin] - 1, 1) * hop
+            shifted.append(self.resamplers[str(ratio)](waves[begin:end, :, :length]))
+            begin = end
+        return shifted

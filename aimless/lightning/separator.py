@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from aimless.augment import CudaBase
+from aimless.augment import DeviceEffect, augment_in_turn
 from aimless.draws import generator
 from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
@@ -66,7 +66,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         criterion: nn.Module,
         targets: list[str] | dict[str, Any] | None = None,
         target_track: str | list[str] | None = None,
-        transforms: list[CudaBase] | None = None,
+        transforms: list[DeviceEffect] | None = None,
         sample_rate: int = 44100,
         overlap_add: OverlapAdd = OverlapAdd(),  # noqa: B008  (frozen)
         log_sdr_every_n_steps: int = 10,
@@ -131,8 +131,8 @@ class SourceSeparator(pl.LightningModule, ABC):
         """Device augmentation, drawn from (seed, epoch, batch, rank) on the host."""
         rng = generator("device", self.seed, self.current_epoch, batch_idx, self.global_rank)
         with torch.no_grad():
-            for transform in self.transforms:
-                stems, mixture = transform.augment(stems, mixture, rng)  # type: ignore[operator]
+            effects = cast("list[DeviceEffect]", list(self.transforms))
+            stems, mixture = augment_in_turn(effects, stems, mixture, rng)
         return mixture, stems
 
     def _log_training_scores(self, estimates: Tensor, stems: Tensor) -> None:

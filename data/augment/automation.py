@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from data.augment.base import Audio, Gain, GainEffect, require
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["RandomVolumeAutomation"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from aimless.draws import require
 from aimless.errors import ConfigError
 from data.augment.mix import Audio, Gain, Mix
 
@@ -54,8 +54,9 @@ class CPUBase:
             rng: makes all draws.
 
         Returns:
-            (mixture, stems) of the same shapes; the mixture is the sum of the stems where one
-            of them changed. If nothing changed, what was passed. Never written in place.
+            (mixture, stems) of the same shapes, but for effects that say otherwise in
+            `channels_after`; the mixture is the sum of the stems where one of them changed. If
+            nothing changed, what was passed. Never written in place.
         """
         mix = Mix(mixture, stems)
         self.apply(mix, rng)
@@ -65,6 +66,13 @@ class CPUBase:
         """Draw which stems to change, and replace each by its `transform`."""
         for source in self.selected(mix, rng):
             mix.replace(source, self.transform(mix.stem(source), rng))
+
+    def channels_after(self, channels: int) -> int:
+        """How many channels stems have after the effect, given how many they have before.
+
+        An effect that changes them overrides it, so that batches are made with as many.
+        """
+        return channels
 
     def selected(self, mix: Mix, rng: np.random.Generator) -> list[int]:
         """The stems to change, each with probability `p`."""
@@ -114,18 +122,11 @@ class Compose(CPUBase):
         for transform in self.transforms:
             transform.apply(mix, rng)
 
-
-def require(
-    effect: object, name: str, value: float, low: float = -math.inf, high: float = math.inf
-) -> None:
-    """Check an argument of an effect.
-
-    Raises:
-        ConfigError: the value is no finite number between `low` and `high`, both included.
-    """
-    if not (math.isfinite(value) and low <= value <= high):
-        key = f"{type(effect).__name__}.{name}"
-        raise ConfigError(f"{key}: {value} is not a finite number from {low:g} to {high:g}")
+    def channels_after(self, channels: int) -> int:
+        """Those after the last effect."""
+        for transform in self.transforms:
+            channels = transform.channels_after(channels)
+        return channels
 
 
 def require_package(effect: object, package: str, extra: str) -> None:

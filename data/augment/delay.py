@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from data.augment.base import Audio, CPUBase, require
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["RandomPedalboardDelay"]
 

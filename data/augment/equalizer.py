@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from aimless.errors import ConfigError
 from data.augment.base import Audio, CPUBase, require, require_package
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["RandomParametricEQ", "peaking", "shelf"]
 

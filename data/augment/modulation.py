@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from data.augment.base import Audio, CPUBase, require, require_package
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["RandomPedalboardChorus", "RandomPedalboardPhaser"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from data.augment.base import Audio, CPUBase, require, require_package
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["RandomPedalboardReverb", "RandomSoxReverb"]
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from aimless.draws import Range, Ranges
 from data.augment.base import CPUBase, Gain, GainEffect, Mix
-from data.augment.ranges import Range, Ranges
 
 __all__ = ["Mono2Stereo", "RandomPan", "RandomStereoWidener", "RandomSwapLR"]
 
@@ -103,3 +103,7 @@ class Mono2Stereo(CPUBase):
         """Repeat the channel."""
         if mix.shape[1] == 1:
             mix.replace_all(np.repeat(mix.stems, 2, axis=1))
+
+    def channels_after(self, channels: int) -> int:
+        """Two after one."""
+        return max(channels, 2)

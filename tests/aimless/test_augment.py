@@ -11,7 +11,8 @@ import torch
 
 from aimless import draws
 from aimless.augment import CudaBase, RandomPitch, SpeedPerturb
-from aimless.augment.pitch import phase_vocoder, pitch_percentage
+from aimless.augment.pitch import pitch_percentage
+from aimless.augment.vocoder import overlap_add, phase_vocoder
 from aimless.errors import ConfigError
 from aimless.transforms import STFT, Resample
 
@@ -121,7 +122,8 @@ class TestOutput:
         assert torch.equal(stems, copy)
         same = (result == stems).flatten(2).all(-1)
         assert 0 < same.sum() < same.numel()
-        drawn = draws.generator(0).random(24) < 0.4
+        key = int(draws.generator(0).integers(2**63))
+        drawn = draws.generator("stems", key).random((24, 2))[:, 0] < 0.4
         assert same.flatten()[~torch.from_numpy(drawn)].all()
 
     def test_mixture_is_summed_again_only_where_a_stem_changed(self):
@@ -231,7 +233,7 @@ class TestPitch:
         spec = STFT(256, 64)(noise(2, 3, 3000).double()).to(dtype)
         advance = torch.linspace(0, math.pi * 64, 129, dtype=spec.real.dtype)[:, None]
         expected = functional.phase_vocoder(spec, float(1 / stretch), advance)
-        ours = phase_vocoder(spec, stretch, 64)
+        ours = phase_vocoder(spec, [stretch] * 2, 64)
         # the last bit of a phase of 64 pi radians in each of 50 frames
         tolerance = 1e-9 if dtype == torch.complex128 else 2e-3
         torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance * spec.abs().max())
@@ -249,8 +251,38 @@ class TestPitch:
             magnitude += float(rest) * np.abs(padded[:, left + 1])
             expected.append(magnitude * np.exp(1j * phase))
             phase += np.angle(padded[:, left + 1]) - np.angle(padded[:, left])
-        result = phase_vocoder(spec, Fraction(percent, 100), hop_length=3)
-        np.testing.assert_allclose(result, np.stack(expected, axis=1), rtol=0, atol=1e-10)
+        others = [Fraction(1), Fraction(percent, 100), Fraction(3)]
+        result = phase_vocoder(spec.expand(3, 1, -1, -1), others, hop_length=3)[1, 0]
+        np.testing.assert_allclose(
+            result[:, :steps], np.stack(expected, axis=1), rtol=0, atol=1e-10
+        )
+        assert not result[:, steps:].any()
+
+    def test_all_ratios_together_equal_one_at_a_time(self):
+        stems = noise(6, 3, 2, 5000)
+        augment = pitch(semitones=[-7, -2, 0, 1, 5], p=0.8)
+        together = augment(stems, draws.generator(4))
+        key = int(draws.generator(4).integers(2**63))
+        table = draws.generator("stems", key).random((18, 2))
+        for stem, (drawn, pick) in enumerate(table):
+            x = stems.flatten(0, 1)[stem : stem + 1]
+            choice = augment.choices[int(pick * 5)]
+            if drawn < 0.8 and choice:
+                y = augment.transform(x, choice)[..., :5000]
+                x = torch.nn.functional.pad(y, (0, 5000 - y.shape[-1]))
+            torch.testing.assert_close(together.flatten(0, 1)[stem], x[0], rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(("n_fft", "hop"), [(128, 32), (128, 50), (130, 60), (64, 1)])
+    def test_overlap_add_is_torch_istft(self, n_fft, hop):
+        stft = STFT(n_fft, hop)
+        spec = stft(noise(2, 3, 1000))
+        counts = [spec.shape[-1] // 2, spec.shape[-1]]
+        spec[0, ..., counts[0] :] = 0
+        waves = overlap_add(spec, stft.window, hop, counts)
+        for item, count in enumerate(counts):
+            length = (count - 1) * hop
+            expected = stft.inverse(spec[item, ..., :count], length)
+            torch.testing.assert_close(waves[item, :, :length], expected, rtol=0, atol=2e-5)
 
     def test_double_phase_keeps_the_accuracy_of_long_signals(self):
         x = noise(1, 1, 132300)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import data.augment
-from aimless.draws import generator
+from aimless.draws import Range, Ranges, generator
 from aimless.errors import ConfigError
 from data.augment import (
     Compose,
@@ -30,7 +30,6 @@ from data.augment import (
     RandomPedalboardReverb,
     RandomSoxReverb,
 )
-from data.augment.ranges import Range, Ranges
 from data.kernels.jit import jit
 
 REPOSITORY = Path(__file__).parents[2]
