@@ -1,0 +1,1 @@
+"""Songs from the web, kept whole and separated; see `scripts/download_youtube.py`."""
