@@ -12,20 +12,20 @@ surprises or raises one error that lists every bad file. Headers are remembered,
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from aimless.errors import ConfigError, DataError
-from data.audio import printable
+from data.audio import AudioFile, printable
 from data.listing import folders, index
-from data.listing.folders import TrackFolder, enumerate_names
-from data.listing.rules import Checked, Fault, MissingPolicy, Rules, Track, check_track
+from data.listing.folders import SUFFIXES, TrackFolder, enumerate_names
+from data.listing.garbage import no_garbage_collection
+from data.listing.rules import Checked, Fault, MissingPolicy, Rules, Track, check_track, judge
 
 __all__ = ["BadTrackPolicy", "MissingPolicy", "Rules", "Track", "scan"]
 
@@ -62,12 +62,26 @@ def scan(
     """
     if on_bad_track not in ("error", "skip"):
         raise ConfigError(f"on_bad_track: {on_bad_track!r} is not one of error, skip")
-    with _no_garbage_collection():
-        found = folders.find(folder, rules.files, select)
-        files = [file for track in found for formats in track.files.values() for file in formats]
+    with no_garbage_collection():
+        return _scan(folder, rules, on_bad_track, select, cache)
+
+
+def _scan(
+    folder: str | os.PathLike[str],
+    rules: Rules,
+    on_bad_track: BadTrackPolicy,
+    select: Callable[[str], bool] | None,
+    cache: bool,
+) -> list[Track]:
+    found = folders.find(folder, rules.files, select)
+    recalled = index.recall(folder, found, rules.check_samples) if cache else None
+    if recalled is None:
+        files = [file for track in found for file in track.listed]
         headers = index.headers(folder, files, cache, rules.check_samples)
         results = [check_track(candidate, rules, headers) for candidate in found]
-        results = _refuse_duplicates(found, results, rules)
+    else:
+        results = list(_check_recalled(found, rules, iter(recalled)))
+    results = _refuse_duplicates(found, results, rules)
     _report_faults(Path(folder), found, results, on_bad_track)
     tracks = [result.track for result in results if result.track is not None]
     _report_differences(results)
@@ -75,25 +89,26 @@ def scan(
     return tracks
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Spare Python the search for cycles, of which a scan makes hardly any.
-
-    It would walk again and again through the objects of all files: half the time of a scan.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _check_recalled(
+    found: Sequence[TrackFolder], rules: Rules, headers: Iterator[AudioFile]
+) -> Iterator[Checked]:
+    """Check tracks whose headers are known, in the order of their files."""
+    names = rules.files
+    usual = tuple(name + SUFFIXES[0] for name in names)
+    for track in found:
+        infos = list(islice(headers, len(track.names)))
+        if track.names == usual:  # spares a search for each stem
+            yield judge(track.location, dict(zip(names, infos)), [], rules)
+        else:
+            yield check_track(track, rules, {info.location: info for info in infos})
 
 
 def _refuse_duplicates(
-    found: Sequence[TrackFolder], results: Sequence[Checked], rules: Rules
+    found: Sequence[TrackFolder], results: list[Checked], rules: Rules
 ) -> list[Checked]:
     """Turn a track into a fault if its stems are those of an earlier one, links resolved."""
+    if len({track.real for track in found}) == len(found) and not any(t.links for t in found):
+        return results  # without links no two tracks share a file
     first: dict[frozenset[str], TrackFolder] = {}
     kept = []
     for candidate, result in zip(found, results):

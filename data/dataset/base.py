@@ -167,7 +167,8 @@ class SegmentDataset(ItemDataset):
 
     def fill(self, key: Key, mixture: Audio, stems: Audio) -> None:
         """Read an item and apply the effects, into (channels, samples) and (sources, ...)."""
-        plan = self._read(key, mixture, stems, key.epoch)
+        read = mixture[: self.channels], stems[:, : self.channels]
+        plan = self._read(key, *read, key.epoch)
         self.apply_effects(key, mixture, stems, recorded="mixture" in plan)
 
     def _read(self, key: Key, mixture: Audio, stems: Audio, epoch: int | None) -> Plan:

@@ -72,7 +72,8 @@ class ItemDataset(Dataset[Item]):
 
     Attributes:
         sources: names of the stems, the order of the source axis.
-        channels: of all items.
+        channels: of all items as they are read; effects may leave other ones, see
+            `item_channels`.
         transforms: effects on (mixture, stems).
         seed: of all draws.
     """
@@ -85,6 +86,11 @@ class ItemDataset(Dataset[Item]):
     def __len__(self) -> int:
         raise NotImplementedError
 
+    @property
+    def item_channels(self) -> int:
+        """Of all items, after the effects."""
+        return self.transforms.channels_after(self.channels)
+
     def frames(self, key: Key) -> int:
         """Length of an item in samples."""
         raise NotImplementedError
@@ -96,7 +102,8 @@ class ItemDataset(Dataset[Item]):
     def fill(self, key: Key, mixture: Audio, stems: Audio) -> None:
         """Write an item into (channels, samples) and (sources, channels, samples).
 
-        Both are not initialised.
+        Both are not initialised, and have `item_channels` channels. What is read goes into the
+        first `channels` of them; `apply_effects` fills the others.
         """
         raise NotImplementedError
 
@@ -119,7 +126,7 @@ class ItemDataset(Dataset[Item]):
         lengths = {self.frames(key) for key in complete}
         if len(lengths) != 1:
             raise ConfigError(f"whole tracks of {sorted(lengths)} frames do not fit in one batch")
-        size = self.channels, lengths.pop()
+        size = self.item_channels, lengths.pop()
         shapes = (len(keys), *size), (len(keys), len(self.sources), *size)
         held = lease(*shapes)
         mixture, stems = held.views(*shapes)
@@ -149,17 +156,24 @@ class ItemDataset(Dataset[Item]):
         Args:
             key: of the item.
             mixture: (channels, samples); only read if it was recorded.
-            stems: (sources, channels, samples).
+            stems: (sources, channels, samples). Of both the first `channels` were read.
             recorded: the mixture is there already.
+
+        Raises:
+            ConfigError: an effect left other channels than it says.
         """
         if not self.transforms.transforms:
             if not recorded:
                 sum_stems(stems, mixture)
             return
-        mix = Mix(mixture if recorded else None, stems, in_place=True)
+        before = mixture[: self.channels], stems[:, : self.channels]
+        mix = Mix(before[0] if recorded else None, before[1], in_place=True)
         self.transforms.apply(mix, draws.generator("effects", self.seed, key.epoch, key.index))
-        for out, result in ((mixture, mix.mixture), (stems, mix.stems)):
-            if result is not out:
+        if mix.shape[1] != stems.shape[1]:
+            text = "transforms: stems have {} channels after the effects, which say {}"
+            raise ConfigError(text.format(mix.shape[1], stems.shape[1]))
+        for out, read, result in zip((mixture, stems), before, (mix.mixture, mix.stems)):
+            if result is not read:
                 out[...] = result
 
 

@@ -1,25 +1,32 @@
 """Tables in the user's cache folder, and the lock that one process at a time makes them under.
 
-A table belongs to a folder of a data set, and has a row of plain values for each real path. It
-is gzipped JSON: nothing in it can run, and the checksum in gzip tells when it is damaged.
-Nothing that goes wrong here is an error: without a table, files are opened as if there was none.
+A table belongs to a folder of a data set, and has a value of each column for each real path. It
+is a gzipped NumPy archive without objects: nothing in it can run, and the checksum in gzip tells
+when it is damaged. Nothing that goes wrong here is an error: without a table, files are opened as
+if there was none.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import os
+import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data.audio import printable
 from data.listing.atomic import write_whole
+from data.listing.columns import Columns, Kinds
 
 try:
     import fcntl
@@ -30,7 +37,17 @@ __all__ = ["Table", "cache_folder"]
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[Any, ...]
+# What NumPy, zipfile and json raise at what they did not write.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def cache_folder() -> Path | None:
@@ -48,50 +65,45 @@ def cache_folder() -> Path | None:
 
 
 class Table:
-    """Rows of plain values by real path, kept for one folder.
+    """What is known by real path, kept for one folder.
 
     Args:
         folder: the folder that the rows are about; the table is named after its real path.
-        columns: names of the values of a row. A table with others counts as none.
+        kinds: of the columns. A table with others counts as none.
         version: of the meaning of the values; likewise.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], columns: Sequence[str], version: int
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], kinds: Kinds, version: int) -> None:
         self.folder = os.path.realpath(folder)
-        self.columns = list(columns)
-        self.about = {"version": version, "folder": self.folder, "columns": self.columns}
+        self.kinds = kinds
+        columns = {name: kind.__name__ for name, kind in kinds.items()}
+        self.about = {"version": version, "folder": self.folder, "columns": columns}
         base = cache_folder()
-        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:24] + ".json.gz"
+        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:24] + ".gz"
         self.path = None if base is None else base / "index" / name
 
-    def load(self) -> dict[str, Row]:
+    def load(self) -> Columns:
         """The rows, none of them if there is no table or it cannot be used."""
         if self.path is None:
-            return {}
+            return Columns(self.kinds)
         try:
-            document = json.loads(gzip.decompress(self.path.read_bytes()))
+            return self._parse(gzip.decompress(self.path.read_bytes()))
         except FileNotFoundError:
-            return {}
-        except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-            logger.debug("%s: cannot be read and is made anew: %s", printable(self.path), error)
-            return {}
-        if not self._fits(document):
-            logger.debug("%s: of another version, made anew", printable(self.path))
-            return {}
-        return dict(zip(document["names"], zip(*document["values"])))
+            pass
+        except _DAMAGE as error:
+            logger.debug("%s: cannot be used and is made anew: %s", printable(self.path), error)
+        return Columns(self.kinds)
 
-    def save(self, rows: Mapping[str, Row]) -> None:
+    def save(self, rows: Columns) -> None:
         """Write all rows, under a temporary name first."""
         if self.path is None:
             return
-        values = list(zip(*rows.values())) or [()] * len(self.columns)
-        document = {"about": self.about, "names": list(rows), "values": values}
-        content = gzip.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+        content = io.BytesIO()
+        columns = [_pack(rows[name]) for name in self.kinds]
+        np.savez(content, _pack([json.dumps(self.about)]), _pack(rows.names), *columns)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, content)
+            write_whole(self.path, gzip.compress(content.getvalue(), 1))
         except OSError as error:
             text = "%s: cannot be written (%s), so that files are opened again at the next start"
             logger.warning(text, printable(self.path), error.strerror or error)
@@ -129,13 +141,36 @@ class Table:
             return None
         return descriptor
 
-    def _fits(self, document: Any) -> bool:
-        if not isinstance(document, dict) or document.get("about") != self.about:
-            return False
-        names, values = document.get("names"), document.get("values")
-        return (
-            isinstance(names, list)
-            and isinstance(values, list)
-            and len(values) == len(self.columns)
-            and all(isinstance(column, list) and len(column) == len(names) for column in values)
-        )
+    def _parse(self, content: bytes) -> Columns:
+        """The rows in an archive.
+
+        Raises:
+            ValueError: of another version or folder, or with other columns. What is no archive of
+                ours raises that or one of several others.
+        """
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            about, names, *values = (archive[name] for name in archive.files)
+        if json.loads(_split(about)[0]) != self.about:
+            raise ValueError("of another version or folder")
+        columns = [
+            _split(column) if kind is str else column
+            for kind, column in zip(self.kinds.values(), values, strict=True)
+        ]
+        paths = _split(names)
+        if {len(column) for column in columns} != {len(paths)}:
+            raise ValueError("columns of different lengths")
+        return Columns(self.kinds, paths, columns)
+
+
+def _pack(column: Sequence[str] | NDArray[Any]) -> NDArray[Any]:
+    """A column without objects: texts end in a zero each, which no path holds."""
+    if isinstance(column, np.ndarray) and column.dtype != object:
+        return column
+    # Names may hold bytes that are not UTF-8, which Python carries as lone surrogates.
+    joined = "".join(f"{text}\0" for text in column).encode("utf-8", "surrogatepass")
+    return np.frombuffer(joined, np.uint8)
+
+
+def _split(column: NDArray[Any]) -> list[str]:
+    """The texts of a column."""
+    return column.tobytes().decode("utf-8", "surrogatepass").split("\0")[:-1]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ __all__ = [
     "check_disjoint",
     "enumerate_names",
     "find",
-    "list_files",
+    "list_entry",
     "refuse_shared",
 ]
 
@@ -45,17 +43,65 @@ class ListedFile(NamedTuple):
     mtime_ns: int
 
 
-@dataclass(frozen=True)
-class TrackFolder:
-    """A folder that looks like a track; `files` has its audio, every format, by stem name."""
+class TrackFolder(NamedTuple):
+    """A folder that looks like a track, with its audio of every format.
 
-    folder: Path
-    files: Mapping[str, Sequence[ListedFile]]
+    A data set may have a hundred thousand files, of which no object is made before it is asked for.
+
+    Attributes:
+        location: where the folder was found.
+        real: where it is, links resolved.
+        names: of its files, the preferred formats first.
+        sizes: of its files, see `ListedFile`.
+        mtimes_ns: likewise.
+        links: real paths of those of its files that are links, by name.
+        problem: why it cannot be listed.
+    """
+
+    location: str
+    real: str
+    names: Sequence[str] = ()
+    sizes: Sequence[int] = ()
+    mtimes_ns: Sequence[int] = ()
+    links: Mapping[str, str] = {}
     problem: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it was found."""
+        return Path(self.location)
+
+    @property
+    def listed(self) -> list[ListedFile]:
+        """Its files, as `names` has them."""
+        return list(map(ListedFile, self.paths, self.reals, self.sizes, self.mtimes_ns))
+
+    @property
+    def files(self) -> dict[str, list[ListedFile]]:
+        """Its files by stem; those of several formats in order of preference."""
+        files: dict[str, list[ListedFile]] = {}
+        for name, file in zip(self.names, self.listed):
+            files.setdefault(os.path.splitext(name)[0], []).append(file)
+        return files
+
+    @property
+    def paths(self) -> list[str]:
+        """Where its files were found."""
+        prefix = _prefix(self.location)
+        return [prefix + name for name in self.names]
+
+    @property
+    def reals(self) -> list[str]:
+        """Where its files are, links resolved."""
+        prefix, links = _prefix(self.real), self.links
+        if not links:
+            return [prefix + name for name in self.names]
+        return [links.get(name) or prefix + name for name in self.names]
 
     def real_paths(self, names: Iterable[str]) -> frozenset[str]:
         """Where the files of these stems really are, links resolved."""
-        return frozenset(file.real for name in names for file in self.files.get(name, ()))
+        files = self.files
+        return frozenset(file.real for name in names for file in files.get(name, ()))
 
 
 def find(
@@ -83,32 +129,18 @@ def find(
         raise DataError(f"{_found_none(root, files)} ({error.strerror})") from None
     names = sorted(name for name in found if not name.startswith((".", "__")))
     names = [name for name in names if select is None or select(name)]
-    wanted = {name: [name + suffix for suffix in SUFFIXES] for name in files}
-    real = _prefix(os.path.realpath(root))
+    wanted = [name + suffix for name in files for suffix in SUFFIXES]
+    prefix, real = _prefix(root), _prefix(os.path.realpath(root))
     candidates = [
-        _list_folder(os.path.join(root, name), _resolve(real, name, found[name]), wanted)
-        for name in names
+        _list_folder(prefix + name, _resolve(real, name, found[name]), wanted) for name in names
     ]
-    ignored = [found.folder.name for found in candidates if not (found.files or found.problem)]
+    ignored = [found.folder.name for found in candidates if not (found.names or found.problem)]
     if ignored:
         logger.debug("%s: no stems in %s", printable(root), enumerate_names(ignored, len(ignored)))
-    tracks = [found for found in candidates if found.files or found.problem]
+    tracks = [found for found in candidates if found.names or found.problem]
     if not tracks:
         raise DataError(_found_none(root, files))
     return tracks
-
-
-def list_files(paths: Iterable[str | os.PathLike[str]]) -> list[ListedFile]:
-    """Files as a listing would show them, in the order given; for `data.listing.index`."""
-    real_folders: dict[str, str] = {}
-    listed = []
-    for path in [os.fspath(path) for path in paths]:
-        folder, name = os.path.split(path)
-        if folder not in real_folders:
-            real_folders[folder] = _prefix(os.path.realpath(folder))
-        real = _resolve(real_folders[folder], name, os.path.islink(path))
-        listed.append(_list_with(partial(os.stat, path), path, real))
-    return listed
 
 
 def check_disjoint(training: Sequence[TrackFolder], other: Sequence[TrackFolder]) -> None:
@@ -158,33 +190,44 @@ def _found_none(root: str, files: Sequence[str]) -> str:
     return f"found 0 tracks under {printable(root)}; expected folders with {expected}"
 
 
-def _list_folder(folder: str, real: str, wanted: Mapping[str, Sequence[str]]) -> TrackFolder:
+def _list_folder(folder: str, real: str, wanted: Sequence[str]) -> TrackFolder:
     """The wanted files of a track, from one listing of its folder."""
     try:
         with os.scandir(folder) as entries:
             present = {entry.name: entry for entry in entries}
     except OSError as error:
-        return TrackFolder(Path(folder), {}, problem=error.strerror or str(error))
-    files = {}
-    prefix = _prefix(real)
-    for stem, names in wanted.items():
-        listed = [_list_file(present[name], prefix) for name in names if name in present]
-        if listed:
-            files[stem] = listed
-    return TrackFolder(Path(folder), files)
+        return TrackFolder(folder, real, problem=error.strerror or str(error))
+    names = tuple([name for name in wanted if name in present])
+    links = {
+        name: os.path.realpath(os.path.join(real, name))
+        for name in names
+        if present[name].is_symlink()
+    }
+    sizes, mtimes_ns = [], []
+    for name in names:
+        size, mtime_ns = _size_and_time(present[name])
+        sizes.append(size)
+        mtimes_ns.append(mtime_ns)
+    return TrackFolder(folder, real, names, sizes, mtimes_ns, links)
 
 
-def _list_file(entry: os.DirEntry[str], prefix: str) -> ListedFile:
+def list_entry(entry: os.DirEntry[str], prefix: str) -> ListedFile:
+    """A file as its folder shows it.
+
+    Args:
+        entry: of the folder.
+        prefix: what real paths in the folder begin with, a separator at the end.
+    """
     real = _resolve(prefix, entry.name, entry.is_symlink())
-    return _list_with(entry.stat, entry.path, real)
+    return ListedFile(entry.path, real, *_size_and_time(entry))
 
 
-def _list_with(stat: Callable[[], os.stat_result], path: str, real: str) -> ListedFile:
+def _size_and_time(entry: os.DirEntry[str]) -> tuple[int, int]:
     try:
-        status = stat()
+        status = entry.stat()
     except OSError:  # whoever opens the file says why
-        return ListedFile(path, real, -1, -1)
-    return ListedFile(path, real, status.st_size, status.st_mtime_ns)
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _prefix(folder: str) -> str:

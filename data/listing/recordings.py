@@ -10,12 +10,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from operator import attrgetter
 
 from aimless.errors import DataError
 from data.audio import AudioFile, AudioReadError, printable
 from data.listing import index
-from data.listing.folders import SUFFIXES, ListedFile, enumerate_names
+from data.listing.folders import SUFFIXES, ListedFile, enumerate_names, list_entry
+from data.listing.garbage import no_garbage_collection
 from data.tracks import BadTrackPolicy
 
 __all__ = ["FileRules", "check", "check_disjoint", "find", "look_up"]
@@ -52,7 +53,8 @@ def find(folder: str | os.PathLike[str]) -> list[ListedFile]:
         os.scandir(folder).close()
     except OSError as error:
         raise DataError(f"{printable(folder)}: {error.strerror}; wanted a folder") from None
-    found = look_up(sorted(_walk(Path(folder))))
+    with no_garbage_collection():
+        found = sorted(_walk(os.fspath(folder)), key=attrgetter("path"))
     if not found:
         raise DataError(f"{printable(folder)}: no {' or '.join(SUFFIXES)} files in it or below")
     return found
@@ -66,11 +68,12 @@ def look_up(paths: Iterable[str]) -> list[ListedFile]:
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
-        real, status = os.path.join(folders[folder], name), None
+        real = os.path.join(folders[folder], name)
         try:
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                real, status = os.path.realpath(path), os.stat(path)
+                real = os.path.realpath(path)
+                status = os.stat(path)
             listed.append(ListedFile(path, real, status.st_size, status.st_mtime_ns))
         except OSError:
             listed.append(ListedFile(path, real, -1, -1))
@@ -98,7 +101,8 @@ def check(
         DataError: bad files, or none that is good. The first line says how many; one line
             per bad file follows, with its path and the reason.
     """
-    headers = index.headers(folder, files, check_samples=rules.check_samples)
+    with no_garbage_collection():
+        headers = index.headers(folder, files, check_samples=rules.check_samples)
     good, faults, bad = [], [], []
     for file, origin in zip(files, origins or [""] * len(files)):
         header = _hold_against(rules, headers[file.path])
@@ -137,22 +141,27 @@ def check_disjoint(
         )
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    seen = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
+def _walk(folder: str) -> Iterator[ListedFile]:
+    """Audio files of a folder and of the folders within, each real one once."""
+    seen: set[str] = set()
+    pending = [folder]
+    while pending:
+        place = pending.pop()
         real = os.path.realpath(place)
         if real in seen:  # a link to where we have been
-            inner.clear()
             continue
         seen.add(real)
-        inner[:] = sorted(name for name in inner if _is_shown(name))
-        for name in names:
-            if _is_shown(name) and name.lower().endswith(SUFFIXES):
-                yield os.path.join(place, name)
-
-
-def _is_shown(name: str) -> bool:
-    return not name.startswith((".", "__"))
+        try:
+            with os.scandir(place) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith((".", "__"))]
+        except OSError:  # as if it was empty
+            continue
+        prefix = os.path.join(real, "")
+        inner = [entry.path for entry in shown if entry.is_dir()]
+        pending += sorted(inner, reverse=True)
+        for entry in shown:
+            if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
+                yield list_entry(entry, prefix)
 
 
 def _hold_against(rules: FileRules, header: AudioFile | AudioReadError) -> AudioFile | str:

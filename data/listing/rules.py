@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,12 +14,13 @@ from aimless.errors import ConfigError
 from data.audio import AudioFile, AudioReadError, printable
 from data.listing.folders import SUFFIXES, ListedFile, TrackFolder
 
-__all__ = ["Checked", "Fault", "MissingPolicy", "Rules", "Track", "check_track"]
+__all__ = ["Checked", "Fault", "MissingPolicy", "Rules", "Track", "check_track", "judge"]
 
 logger = logging.getLogger(__name__)
 
 MissingPolicy = Literal["error", "silence"]
 Headers = Mapping[str, AudioFile | AudioReadError]
+_frames = attrgetter("frames")
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,21 @@ class Track:
 
     `stems` has the files by source; a source that is not in it is silent. `frames` is the length
     that all files have, `channels` what `data.audio.read` is to deliver (a mono file fills all of
-    them), `rate` the sample rate in Hz.
+    them), `rate` the sample rate in Hz. `location` is the folder where it was found.
     """
 
     name: str
-    folder: Path
+    location: str | os.PathLike[str]
     stems: Mapping[str, AudioFile]
     mixture: AudioFile | None
     frames: int
     channels: int
     rate: int
+
+    @property
+    def folder(self) -> Path:
+        """Where it was found."""
+        return Path(self.location)
 
 
 @dataclass(frozen=True)
@@ -110,31 +117,47 @@ def check_track(found: TrackFolder, rules: Rules, headers: Headers) -> Checked:
         headers: of its files, as `data.listing.index.headers` gives them.
     """
     if found.problem:
-        return Checked(None, [Fault("unreadable", str(found.folder), found.problem)])
+        return Checked(None, [Fault("unreadable", found.location, found.problem)])
     infos, faults = _collect(found, rules, headers)
-    for info in infos.values():
-        faults += _misfits(info, rules)
-    lengths = {name: info.frames for name, info in infos.items() if info.rate == rules.sample_rate}
-    shortest, longest = (
-        extreme(lengths, key=lambda name: lengths[name], default="") for extreme in (min, max)
-    )
-    difference = (lengths[longest] - lengths[shortest]) / rules.sample_rate if lengths else 0.0
+    return judge(found.location, infos, faults, rules)
+
+
+def judge(
+    location: str, infos: Mapping[str, AudioFile], faults: list[Fault], rules: Rules
+) -> Checked:
+    """Hold the headers of a track, by name of file without suffix, against the rules.
+
+    Args:
+        location: the track's folder.
+        infos: headers of the files that can be read.
+        faults: found so far.
+        rules: what the track must be.
+    """
+    rate, channels = rules.sample_rate, rules.channels
+    usual = {(info.rate, info.channels) for info in infos.values()} == {(rate, channels)}
+    if not usual:
+        faults += [fault for info in infos.values() for fault in _misfits(info, rules)]
+    extremes = _extremes(infos.values(), rate)
+    if extremes is None:
+        return Checked(None, faults)
+    shortest, longest = extremes
+    difference = (longest.frames - shortest.frames) / rate
     if difference > rules.max_length_difference:
-        faults.append(_describe_difference(infos[shortest], infos[longest], rules))
+        faults.append(_describe_difference(shortest, longest, rules))
     if faults:
         return Checked(None, faults, difference)
-    mono = [name for name, info in infos.items() if info.channels < rules.channels]
+    mono = [name for name, info in infos.items() if not usual and info.channels < channels]
     if mono:
         text = "%s: mono, duplicated to %d channels: %s"
-        logger.info(text, printable(found.folder), rules.channels, ", ".join(mono))
+        logger.info(text, printable(location), channels, ", ".join(mono))
     track = Track(
-        found.folder.name,
-        found.folder,
+        os.path.basename(location),
+        location,
         {name: infos[name] for name in rules.sources if name in infos},
         infos[rules.mixture] if rules.mixture else None,
-        lengths[shortest],
-        rules.channels,
-        rules.sample_rate,
+        shortest.frames,
+        channels,
+        rate,
     )
     return Checked(track, [], difference)
 
@@ -145,24 +168,26 @@ def _collect(
     """Headers by name of file, and which files are missing or cannot be read."""
     infos: dict[str, AudioFile] = {}
     faults: list[Fault] = []
+    files = found.files
     optional = rules.sources if rules.missing == "silence" else ()
     for name in rules.files:
-        if name not in found.files:
+        formats = files.get(name)
+        if formats is None:
             if name not in optional:
-                path = os.path.join(found.folder, name + SUFFIXES[0])
+                path = os.path.join(found.location, name + SUFFIXES[0])
                 faults.append(Fault("missing", path, "missing"))
             continue
-        preferred, *others = found.files[name]
-        header = headers[preferred.path]
+        header = headers[formats[0].path]
         if isinstance(header, AudioReadError):
-            faults.append(_unreadable(preferred, header))
+            faults.append(_unreadable(formats[0], header))
             continue
         infos[name] = header
-        faults += [fault for file in others for fault in _mismatch(header, file, headers)]
-    if optional and found.files.keys().isdisjoint(optional):
+        for other in formats[1:]:
+            faults += _mismatch(header, other, headers)
+    if optional and files.keys().isdisjoint(optional):
         expected = ", ".join(name + SUFFIXES[0] for name in optional)
         text = f"no stem; expected one at least of {expected}"
-        faults.append(Fault("missing", str(found.folder), text))
+        faults.append(Fault("missing", found.location, text))
     return infos, faults
 
 
@@ -192,6 +217,14 @@ def _misfits(info: AudioFile, rules: Rules) -> list[Fault]:
         text = f"{info.channels} channels, wanted {rules.channels}"
         faults.append(Fault("channels", str(info.path), text))
     return faults
+
+
+def _extremes(infos: Iterable[AudioFile], rate: int) -> tuple[AudioFile, AudioFile] | None:
+    """The shortest and the longest of the files of a rate, the first of those equally long."""
+    comparable = [info for info in infos if info.rate == rate]
+    if not comparable:
+        return None
+    return min(comparable, key=_frames), max(comparable, key=_frames)
 
 
 def _describe_difference(shortest: AudioFile, longest: AudioFile, rules: Rules) -> Fault:
