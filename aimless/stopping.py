@@ -11,9 +11,26 @@ import signal
 import threading
 from collections.abc import Iterator
 
-__all__ = ["check", "stoppable"]
+__all__ = ["Stopped", "check", "stoppable"]
 
 _received: list[int] = []
+
+
+class Stopped(SystemExit):
+    """A run that a signal asked to end, and that ends where it can go on later.
+
+    Args:
+        number: of the signal.
+        message: what was saved, and how to go on; a line.
+        status: exit status; None: 128 and the number, but 143 for any signal but Ctrl-C, as
+            schedulers are told it.
+    """
+
+    def __init__(self, number: int, message: str, status: int | None = None) -> None:
+        if status is None:
+            status = 128 + (number if number == signal.SIGINT else signal.SIGTERM)
+        super().__init__(status)
+        self.message = message
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aimless import sealing
 from aimless.errors import DataError
 
 __all__ = ["adopt_parameter_order", "compare_weights", "network_weights", "read_checkpoint"]
@@ -21,8 +22,12 @@ __all__ = ["adopt_parameter_order", "compare_weights", "network_weights", "read_
 _WRAPPERS = re.compile(r"(^|\.)(module|_orig_mod)\.")
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], mmap: bool = True) -> dict[str, Any]:
     """The content of a checkpoint of torch, read as data.
+
+    Args:
+        path: of the file.
+        mmap: leave tensors in the file until they are looked at, where the format allows it.
 
     Raises:
         DataError: missing, truncated, with flipped bits, or holding more than data.
@@ -31,12 +36,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"{path}: no such file")
     try:
         zipped = zipfile.is_zipfile(path)
-        if zipped:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # compares the checksum of every record
-            if damaged is not None:
-                raise DataError(f"{path}: damaged: the checksum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        _check_sums(path, zipped)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
@@ -50,6 +51,27 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a checkpoint, it holds a {type(content).__name__}")
     return content
+
+
+def _check_sums(path: str | os.PathLike[str], zipped: bool) -> None:
+    """Compare the seal of a file (`aimless.sealing`), or else the checksum of each record."""
+    if sealing.is_sealed(path):
+        if not sealing.seal_holds(path):
+            raise DataError(f"{path}: damaged: its SHA-256 is wrong")
+    elif zipped:
+        if sealing.is_unsealed(path):
+            raise DataError(f"{path}: damaged: its seal is broken")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise DataError(f"{path}: damaged: the checksum of {damaged} is wrong")
+    elif _begins_like_zip(path):
+        raise DataError(f"{path}: damaged: its end is missing")
+
+
+def _begins_like_zip(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -137,3 +137,84 @@ class RecordWeights(pl.Callback):
     ) -> None:
         path = self.folder / f"{trainer.global_rank}_{trainer.global_step - 1}.pt"
         torch.save({name: p.detach() for name, p in pl_module.named_parameters()}, path)
+
+
+class RecordItems(pl.Callback):
+    """Appends a line per batch that was trained on: its rank, epoch, items, and a sum of its audio.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        items = "+".join(str(item) for item in batch.index.tolist())
+        total = batch.stems.double().sum().item()
+        with self.path.open("a") as file:
+            file.write(f"{trainer.global_rank} {batch.epoch[0].item()} {items} {total!r}\n")
+
+
+class SignalAt(pl.Callback):
+    """Sends this process a signal, as a scheduler or a user does.
+
+    Args:
+        number: of the signal.
+        steps: after so many optimizer steps.
+        where: in the next batch (train), in the validation, or in the check before training.
+        ranks: of the processes that get it.
+    """
+
+    def __init__(
+        self, number: int, steps: list[int], where: str = "train", ranks: list[int] | None = None
+    ) -> None:
+        self.number = number
+        self.steps = list(steps)
+        self.where = where
+        self.ranks = ranks or [0]
+
+    def _send(self, trainer: pl.Trainer, where: str) -> None:
+        if where == self.where and trainer.global_step in self.steps:
+            self.steps.remove(trainer.global_step)
+            if trainer.global_rank in self.ranks:
+                os.kill(os.getpid(), self.number)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._send(trainer, "train")
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        self._send(trainer, "check" if trainer.sanity_checking else "validation")
+
+
+def flat(value, name=""):
+    if isinstance(value, dict):
+        value = value.items()
+    elif isinstance(value, (list, tuple)):
+        value = enumerate(value)
+    else:
+        yield name, value
+        return
+    for key, inner in value:
+        yield from flat(inner, f"{name}/{key}")
+
+
+#: The run's own: weights and average, optimizer, schedules, precision, random states, guard.
+PARTS = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "resume")
+
+
+def assert_same_state(one, other):
+    for part in (*PARTS, "global_step"):
+        ours, theirs = dict(flat(one.get(part))), dict(flat(other.get(part)))
+        ours.pop("/place", None), theirs.pop("/place", None)
+        assert ours.keys() == theirs.keys(), part
+        for name, value in ours.items():
+            same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
+            assert same(value, theirs[name]), part + name

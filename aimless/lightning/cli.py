@@ -18,6 +18,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ArgumentError, Namespace, set_loader
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -25,16 +26,21 @@ from torch.optim import Optimizer
 
 from aimless.config import accepted_arguments, parse_yaml, share_settings
 from aimless.errors import ConfigError, DataError
+from aimless.lightning.checkpoint_io import AtomicCheckpointIO
 from aimless.lightning.excerpts import LogExcerpts
+from aimless.lightning.failures import is_out_of_memory, out_of_memory
 from aimless.lightning.guard import NonFiniteGuard
 from aimless.lightning.help import SUBCOMMANDS
 from aimless.lightning.messages import explain, locate
 from aimless.lightning.progress import AudioProgressBar
+from aimless.lightning.resume import check_checkpoint, choose_checkpoint
 from aimless.lightning.run import config_files
+from aimless.lightning.saving import SaveRun
+from aimless.lightning.throughput import Throughput
+from aimless.lightning.watch import TrainingWatch
 from aimless.lightning.writer import StemWriter
-from aimless.weights import read_checkpoint
 
-__all__ = ["SaveConfig", "SeparationCLI", "check_checkpoint", "run_lightning"]
+__all__ = ["SaveConfig", "SeparationCLI", "run_lightning"]
 
 
 def _subparser(name: str) -> dict[str, Any]:
@@ -62,6 +68,8 @@ class SaveConfig(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file when a run begins; by now the checkpoint folder is known."""
+        if isinstance(io := trainer.strategy.checkpoint_io, AtomicCheckpointIO):
+            io.hooks.append(self.add)
         folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.log_dir
         if folder is None or getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
             return
@@ -74,6 +82,10 @@ class SaveConfig(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the config into the checkpoint."""
+        self.add(checkpoint)
+
+    def add(self, checkpoint: dict[str, Any]) -> None:
+        """Put the config into a checkpoint, also one that holds weights only."""
         checkpoint["config"] = self.text
 
 
@@ -112,6 +124,9 @@ class SeparationCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what guards training, what validation logs and what `predict` writes."""
         parser.add_lightning_class_args(NonFiniteGuard, "guard")
+        parser.add_lightning_class_args(SaveRun, "saving")
+        parser.add_lightning_class_args(TrainingWatch, "watch")
+        parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(LogExcerpts, "excerpts")
         parser.add_lightning_class_args(StemWriter, "stems")
 
@@ -168,8 +183,13 @@ class SeparationCLI(LightningCLI):
                 )
             return
         config["weights_only"] = True  # a checkpoint is data, never code
-        if path not in ("last", "best", "hpc"):
-            self._saved_config = check_checkpoint(path).get("config")
+        if path in ("best", "hpc"):
+            return
+        training = self.config.subcommand == "fit"
+        file = choose_checkpoint(str(path), config.as_dict(), training)
+        config["ckpt_path"] = None if file is None else str(file)
+        if file is not None:
+            self._saved_config = check_checkpoint(file, training).get("config")
 
     def instantiate_classes(self) -> None:
         """Build network, loss, data and trainer; what their constructors refuse is one line."""
@@ -181,8 +201,13 @@ class SeparationCLI(LightningCLI):
             raise ConfigError(explain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Add the progress bar, unless the config brings another or wants none."""
+        """Add the progress bar and the way of saving, unless the config brings another."""
         trainer = self._get(self.config_init, "trainer")
+        plugins = trainer.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            saving = self._get(self.config_init, "saving")
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO(saving.async_save)]
         callbacks = trainer.get("callbacks") or []
         given = callbacks if isinstance(callbacks, list) else [callbacks]
         if trainer.get("enable_progress_bar") is not False and not any(
@@ -197,10 +222,15 @@ class SeparationCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except DataError as error:
-            if "do not fit" not in str(error):
-                raise
-            raise DataError(f"{error}{self._differing_argument()}") from error
+        except Exception as error:
+            saving = self._get(self.config_init, "saving")
+            if subcommand == "fit" and (stopped := saving.stopped_by(self.trainer)):
+                raise stopped from error  # what a signal did to a loader process, for instance
+            if is_out_of_memory(error):
+                raise out_of_memory(self.trainer, self.datamodule) from error
+            if isinstance(error, DataError) and "do not fit" in str(error):
+                raise DataError(f"{error}{self._differing_argument()}") from error
+            raise
 
     def _differing_argument(self) -> str:
         """Where the network of the checkpoint's config differs from that of this run."""
@@ -232,21 +262,6 @@ class SeparationCLI(LightningCLI):
             raise ConfigError("no training step was made; see the messages above")
 
 
-def check_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint to go on from, or to use.
-
-    Raises:
-        DataError: it is missing, damaged, more than data, or without network weights.
-    """
-    try:
-        checkpoint = read_checkpoint(path)
-    except DataError as error:
-        raise DataError(f"--ckpt_path {error}") from error
-    if "state_dict" not in checkpoint:
-        raise DataError(f"--ckpt_path {path}: not a training checkpoint (no 'state_dict' in it)")
-    return checkpoint
-
-
 def run_lightning(trainer_defaults: dict[str, Any], words: Sequence[str]) -> None:
     """Run a subcommand.
 
@@ -255,8 +270,15 @@ def run_lightning(trainer_defaults: dict[str, Any], words: Sequence[str]) -> Non
     """
     torch.set_float32_matmul_precision("medium")
     _quiet_lightning()
+    command = SeparationCLI
+    if "--preflight" in words:
+        from aimless.lightning.preflight import PreflightCLI as command  # which is one of these
+
+        if "fit" not in words:
+            raise ConfigError("--preflight: only fit can be tried out")
+        words = [word for word in words if word != "--preflight"]
     try:
-        SeparationCLI(trainer_defaults, words)
+        command(trainer_defaults, words)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
 
@@ -270,6 +292,7 @@ def _quiet_lightning() -> None:
         ".*number of training batches.*smaller than the logging interval.*",
         ".*LeafSpec.*is deprecated.*",
         ".*dirpath has changed from.*",
+        ".*your dataloader is not resumable.*",  # the data module is
         ".*loading a checkpoint outside the 'fit' stage.*",
     ):
         warnings.filterwarnings("ignore", message)

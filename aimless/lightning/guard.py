@@ -13,6 +13,9 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from aimless.errors import ConfigError, NumericalError
+from aimless.lightning.checkpoint_io import AtomicCheckpointIO
+from aimless.lightning.dump import Seen, StepDumps
+from aimless.lightning.random_state import random_state
 
 __all__ = ["NonFiniteGuard"]
 
@@ -40,32 +43,43 @@ class NonFiniteGuard(pl.Callback):
 
     Args:
         limit: skipped steps in a row after which the run stops; 0 never stops it.
+        dumps: files that are written of the first skipped steps, so that they can be done again,
+            see `aimless.lightning.dump`; each holds the weights and the batch.
 
     Raises:
-        ConfigError: a negative limit.
+        ConfigError: a negative number.
         NumericalError: while training, after `limit` skipped steps in a row; while saving, if
             a weight is not finite.
     """
 
-    def __init__(self, limit: int = 10) -> None:
-        if limit < 0:
-            raise ConfigError(f"guard.limit: {limit}; must be 0 or more")
+    def __init__(self, limit: int = 10, dumps: int = 3) -> None:
+        for name, value in (("limit", limit), ("dumps", dumps)):
+            if value < 0:
+                raise ConfigError(f"guard.{name}: {value}; must be 0 or more")
         self.limit = limit
+        self.dumps = StepDumps(dumps)
         self.skipped = 0
         self._in_a_row = 0
         self._first = ""  # what was said of the first one in a row
         self._batches: list[Any] = []  # since the last optimizer step, without their audio
         self._bad_losses: dict[int, Tensor] = {}  # position in _batches -> bool scalar
+        self._seen: list[Seen] = []  # the same batches, as a dump needs them; the last with audio
         self._saved_names: frozenset[str] = frozenset()
         self._buffers: dict[str, Tensor] = {}
         self._clip_val: float | None = None  # the trainer's, while a step is skipped
 
     # -- before the step: what happened, and what it may have changed -----------------------
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin to count; a checkpoint that is loaded after this counts on."""
+        self._in_a_row = 0
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with no batch seen."""
-        self._in_a_row = 0
-        self._batches, self._bad_losses = [], {}
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AtomicCheckpointIO) and self.check_weights not in io.hooks:
+            io.hooks.append(self.check_weights)
+        self._batches, self._bad_losses, self._seen = [], {}, []
         # A buffer that checkpoints leave out is a constant or a cache: nothing to restore.
         self._saved_names = frozenset(pl_module.state_dict())
 
@@ -78,12 +92,23 @@ class NonFiniteGuard(pl.Callback):
                 name: buffer.detach().clone() for name, buffer in self._saved_buffers(pl_module)
             }
         self._batches.append(_without_audio(batch))
+        if self.dumps.left:
+            if self._seen:
+                self._seen[-1] = self._seen[-1]._replace(batch=self._batches[-2])
+            self._seen.append(Seen(batch, batch_idx, random_state(pl_module.device), None))
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         """Check the loss of each batch."""
         self._bad_losses[len(self._batches) - 1] = ~loss.detach().isfinite().all()
+        if self._seen and getattr(trainer.precision_plugin, "scaler", None) is None:
+            whole = loss.detach() * trainer.accumulate_grad_batches
+            self._seen[-1] = self._seen[-1]._replace(loss=whole)
+
+    def buffers_before_step(self) -> dict[str, Tensor]:
+        """Buffers before the first batch of the step that is under way; none between steps."""
+        return self._buffers
 
     def _saved_buffers(self, pl_module: nn.Module) -> list[tuple[str, Tensor]]:
         return [item for item in pl_module.named_buffers() if item[0] in self._saved_names]
@@ -94,8 +119,8 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Take the gradients away if anything is not finite: optimizers pass over None."""
-        batches, losses = self._batches, self._bad_losses
-        self._batches, self._bad_losses = [], {}
+        batches, losses, seen = self._batches, self._bad_losses, self._seen
+        self._batches, self._bad_losses, self._seen = [], {}, []
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients_bad = None if scaled else _any_gradient_bad(pl_module)
         bad, loss_bad, mine = _decide(
@@ -106,14 +131,20 @@ class NonFiniteGuard(pl.Callback):
             # torch cannot clip by value where no gradients are
             self._clip_val, trainer.gradient_clip_val = trainer.gradient_clip_val, None
             self._restore(pl_module)
-            suspects = [batches[position] for position, is_bad in zip(losses, mine) if is_bad]
-            self._count(trainer, suspects if loss_bad else batches, loss_bad)
+            suspects = [position for position, is_bad in zip(losses, mine) if is_bad]
+            suspects = suspects if loss_bad else list(range(len(batches)))
+            said = self._describe(trainer, [batches[position] for position in suspects], loss_bad)
+            if suspects and seen:
+                self.dumps.write(trainer, pl_module, [seen[p] for p in suspects], said)
+            self._count(trainer, said)
         else:
             self._in_a_row = 0
         pl_module.log("train/skipped_steps", float(self.skipped))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Clip the gradients of the next step again."""
+        """Clip the gradients of the next step again; after a step, forget the buffers before it."""
+        if not self._batches:
+            self._buffers = {}
         if self._clip_val is not None:
             trainer.gradient_clip_val, self._clip_val = self._clip_val, None
 
@@ -122,16 +153,20 @@ class NonFiniteGuard(pl.Callback):
         for name, buffer in self._saved_buffers(pl_module):
             buffer.copy_(self._buffers[name])
 
-    def _count(self, trainer: pl.Trainer, suspects: list[Any], loss_bad: bool) -> None:
-        """Say what happened; stop the run if it happens all the time."""
+    def _describe(self, trainer: pl.Trainer, suspects: list[Any], loss_bad: bool) -> str:
+        """What happened, and in which batches of all ranks."""
         cause = "the loss" if loss_bad else "a gradient"
         said = f"step {trainer.global_step}: {cause} is not finite{_name_items(trainer, suspects)}"
+        if trainer.is_global_zero:
+            logger.warning("skipped %s", said)
+        return said
+
+    def _count(self, trainer: pl.Trainer, said: str) -> None:
+        """Stop the run if it happens all the time."""
         self.skipped += 1
         self._in_a_row += 1
         if self._in_a_row == 1:
             self._first = said
-        if trainer.is_global_zero:
-            logger.warning("skipped %s", said)
         if self._in_a_row == self.limit:
             raise NumericalError(
                 f"{self.limit} training steps in a row were not finite, first {self._first}"
@@ -143,6 +178,14 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Refuse to save weights that are not finite, in place of what was saved before."""
+        self.check_weights(checkpoint)
+
+    def check_weights(self, checkpoint: dict[str, Any]) -> None:
+        """Check what is about to be saved, also if it is weights only.
+
+        Raises:
+            NumericalError: a weight is not finite.
+        """
         weights = [
             (name, value)
             # weight averaging keeps the average in the one and the weights in the other
@@ -153,16 +196,19 @@ class NonFiniteGuard(pl.Callback):
         name = _first_not_finite(weights)
         if name is not None:
             raise NumericalError(
-                f"step {trainer.global_step}: {name} is not finite; no checkpoint is written"
+                f"step {checkpoint.get('global_step', 0)}: {name} is not finite; "
+                "no checkpoint is written"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of skipped steps."""
-        return {"skipped": self.skipped}
+        """The number of skipped steps, and of the last ones in a row."""
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row, "first": self._first}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on."""
         self.skipped = state_dict["skipped"]
+        self._in_a_row = state_dict.get("in_a_row", 0)
+        self._first = state_dict.get("first", "")
 
 
 def _without_audio(batch: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["SUBCOMMANDS", "TOP", "subcommand_help"]
 
 SUBCOMMANDS = {
-    "fit": "Train a separator.",
+    "fit": "Train a separator; with --preflight, only try it out.",
     "validate": "Score a checkpoint on the validation songs.",
     "test": "Score a checkpoint on the test songs.",
     "predict": "Separate songs: one WAV per stem.",
@@ -44,6 +44,7 @@ _TRAINER = """\
 """
 
 _TRAINING = """\
+  --preflight                  try the run out, say what it will need, and write nothing
   --trainer.max_epochs N       epochs to train for
   --trainer.max_steps N        optimizer steps to train for
   --trainer.accumulate_grad_batches N   batches per optimizer step

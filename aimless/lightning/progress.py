@@ -9,6 +9,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
+from aimless.lightning.throughput import Throughput
+
 __all__ = ["AudioProgressBar"]
 
 
@@ -27,8 +29,12 @@ class AudioProgressBar(TQDMProgressBar):
         self._song: tqdm | None = None
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """The logged values, without the logger's version."""
-        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        """The logged values, without the logger's version, and the speed of the training."""
+        shown = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Throughput):
+                shown |= callback.shown()
+        return shown
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the bar to `song`."""

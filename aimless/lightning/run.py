@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from aimless import stopping
 from aimless.config import read_yaml
 from aimless.errors import AimlessError, ConfigError
 from aimless.lightning.help import SUBCOMMANDS, TOP, subcommand_help
@@ -42,14 +43,29 @@ def run(trainer_defaults: dict[str, Any], args: Sequence[str] | None = None) -> 
         words = ["--help" if word == "--help_all" else word for word in words]
         for path in config_files(words):
             read_yaml(path)  # so that its mistakes are named with the file
-        from aimless.lightning.cli import run_lightning
-
-        run_lightning(trainer_defaults, words)
+        _run(trainer_defaults, words)
     except AimlessError as error:
         return _fail(error)
+    except stopping.Stopped as stopped:
+        if stopped.message:
+            print(stopped.message, file=sys.stderr, flush=True)
+        return int(stopped.code or 0)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _run(trainer_defaults: dict[str, Any], words: list[str]) -> None:
+    """Run a subcommand; while it trains, `SaveRun` takes the signals over."""
+    with stopping.stoppable():
+        from aimless.lightning.cli import run_lightning
+
+        try:
+            run_lightning(trainer_defaults, words)
+        except SystemExit as left:
+            if not isinstance(left, stopping.Stopped):
+                stopping.check()  # Lightning makes 1 of any Ctrl-C
+            raise
 
 
 def _without_subcommand(words: Sequence[str]) -> int:

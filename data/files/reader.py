@@ -31,6 +31,7 @@ from data.files.audio_file import (
     printable,
     reason,
 )
+from data.files.supervision import supervisor
 
 __all__ = ["first_bad_frame", "read"]
 
@@ -40,9 +41,8 @@ logger = logging.getLogger(__name__)
 _BLOCK_FRAMES = 1 << 17
 # What network storage answers in a bad moment.
 _TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
-_DELAYS = (0.05, 0.4, 2.0)  # seconds before each retry
+_DELAYS = (0.05, 0.4, 2.0, 10.0)  # seconds before each retry, the last before all others
 _SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
-_retries = count(1)
 
 
 def read(
@@ -50,8 +50,9 @@ def read(
 ) -> NDArray[np.float32]:
     """Read exactly `frames` frames from frame `start` of a WAV or FLAC file.
 
-    Where the storage answers EIO, ESTALE or ETIMEDOUT, the file is opened and read again up to
-    three times, after 0.05, 0.4 and 2 s; each retry is logged with their number so far.
+    Where the storage answers EIO, ESTALE or ETIMEDOUT, or not at all for `ReadPolicy.timeout`
+    seconds, the file is opened and read again up to `ReadPolicy.retries` times, after 0.05,
+    0.4, 2 and then always 10 s; each retry is logged with their number so far.
 
     Args:
         path: the file. An `AudioFile` must be what it was when its header was read.
@@ -67,17 +68,19 @@ def read(
         AudioReadError: the file cannot be opened, has changed, has fewer frames than asked for
             or other channels than `out`; `NonFiniteError` if samples are NaN or infinite.
     """
+    retries = supervisor.policy.retries
     for attempt in count():
         try:
-            return _read_once(path, start, frames, out)
+            with supervisor.reading(path):
+                return _read_once(path, start, frames, out)
         except OSError as error:
-            if error.errno not in _TRANSIENT or attempt == len(_DELAYS):
-                tried = f" ({attempt + 1} attempts)" if attempt else ""
-                raise AudioReadError(describe_os_error(path, error) + tried) from None
-            text = "%s, reading again (%d of %d; %d in this process)"
             line = describe_os_error(path, error)
-            logger.warning(text, line, attempt + 1, len(_DELAYS), next(_retries))
-            time.sleep(_DELAYS[attempt])
+            if error.errno not in _TRANSIENT or attempt >= retries:
+                tried = f" ({attempt + 1} attempts)" if attempt else ""
+                raise AudioReadError(line + tried) from None
+            text = "%s, reading again (%d of %d; %d in this process)"
+            logger.warning(text, line, attempt + 1, retries, supervisor.count_retry())
+            time.sleep(_DELAYS[min(attempt, len(_DELAYS) - 1)])
     raise AssertionError("unreachable")
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from aimless.errors import ConfigError, DataError
 from data import audio, tracks
 from data.augment.base import CPUBase
-from data.dataset.base import Item, SegmentDataset
+from data.dataset.base import Item, SegmentDataset, collate
 from data.lightning.loaders import LoaderSettings, check_batches
 from data.lightning.settings import (
     check_choice,
@@ -78,6 +78,8 @@ class BaseDataModule(pl.LightningDataModule):
         max_bad_excerpts: training excerpts of an epoch that may be replaced because they hold
             samples that are not finite, or with `on_bad_track: skip` cannot be read.
         missing: what a stem without a file is: an `error`, or `silence`.
+        read_timeout: seconds after which an attempt to read from a file is over; null: never.
+        read_retries: attempts after the first, where the storage fails or does not answer.
 
     Raises:
         ConfigError: a value that is not allowed; names the key.
@@ -113,6 +115,8 @@ class BaseDataModule(pl.LightningDataModule):
         min_loudness_db: float | None = None,
         max_bad_excerpts: int = 10,
         missing: MissingPolicy = "error",
+        read_timeout: float | None = 60.0,
+        read_retries: int = 3,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -128,7 +132,9 @@ class BaseDataModule(pl.LightningDataModule):
             raise ConfigError(f"{setting('random_track_mix')}: true needs random and seq_duration")
         self.transforms = list(transforms or ())
         self.batch_size = check_number("batch_size", batch_size)
-        self.loading = LoaderSettings(num_workers, prefetch, persistent_workers, pin_memory)
+        self.loading = LoaderSettings(
+            num_workers, prefetch, persistent_workers, pin_memory, read_timeout, read_retries
+        )
         self.min_loudness_db = check_level("min_loudness_db", min_loudness_db)
         if min_loudness_db is not None and (not random or seq_duration is None):
             raise ConfigError(
@@ -190,8 +196,7 @@ class BaseDataModule(pl.LightningDataModule):
                 faults.append(str(error))
                 continue
             if split == "train":
-                world = self.trainer.world_size if self.trainer else 1
-                check_batches(self.datasets[split], self.batch_size, world)
+                check_batches(self.datasets[split], self.batch_size, self._processes())
         if faults:
             raise DataError("\n".join(faults))
         if "train" in needed.get(stage, ()):
@@ -212,6 +217,27 @@ class BaseDataModule(pl.LightningDataModule):
             start: items of it that were trained on by all processes together.
         """
         self._position = epoch, start
+
+    def batches_done(self) -> int:
+        """Batches of the interrupted epoch that count as done: with those left it is whole."""
+        size, world = len(self.datasets["train"]), self._processes()
+        left = (size - self._position[1]) // world // self.batch_size
+        return size // world // self.batch_size - left
+
+    def items_used(self, epoch: int, batches: int) -> int:
+        """Items of an epoch that all processes together have used.
+
+        Args:
+            epoch: counted from 0.
+            batches: of each process, as the trainer counts them.
+        """
+        interrupted, start = self._position
+        if epoch != interrupted:
+            return batches * self.batch_size * self._processes()
+        return start + (batches - self.batches_done()) * self.batch_size * self._processes()
+
+    def _processes(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def val_dataloader(self) -> DataLoader[Item]:
         """All of the validation tracks, in order."""
@@ -240,6 +266,18 @@ class BaseDataModule(pl.LightningDataModule):
             )
             for epoch, index in zip(epochs, indices)
         ]
+
+    def reload(self, batch: Item) -> Item:
+        """Read a training batch again.
+
+        Args:
+            batch: as `train_dataloader` gives it; only its epochs and indices are used.
+
+        Raises:
+            AudioReadError: a file cannot be read any more.
+        """
+        epochs, indices = (torch.as_tensor(field).tolist() for field in (batch.epoch, batch.index))
+        return collate(self.datasets["train"].__getitems__(list(map(Key, epochs, indices))))
 
     def _eval_loader(self, split: SplitName) -> DataLoader[Item]:
         dataset = self.datasets[split]

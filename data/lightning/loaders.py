@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aimless.errors import ConfigError, DataError
 from data.dataset.items import Item, ItemDataset, collate
-from data.lightning.settings import check_number, default_workers, setting
+from data.files.supervision import ReadPolicy, Slots, supervisor
+from data.lightning.settings import check_number, check_timeout, default_workers, setting
 from data.sampling import Key
 
 __all__ = ["LoaderSettings", "check_batches"]
+
+_DIED = re.compile(r"DataLoader worker \(pid|Pin memory thread exited")
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class LoaderSettings:
         prefetch: batches that each of them makes ahead; None: 2.
         persistent_workers: keep the processes from one epoch to the next; None: yes.
         pin_memory: copy batches to page-locked memory; None: if the trainer uses CUDA.
+        read_timeout: seconds after which an attempt to read from a file is over; None: never.
+        read_retries: attempts after the first, where the storage fails or does not answer.
 
     Raises:
         ConfigError: a number that is too low; names the key.
@@ -37,8 +49,12 @@ class LoaderSettings:
     prefetch: int | None = None
     persistent_workers: bool | None = None
     pin_memory: bool | None = None
+    read_timeout: float | None = 60.0
+    read_retries: int = 3
 
     def __post_init__(self) -> None:
+        check_timeout("read_timeout", self.read_timeout)
+        check_number("read_retries", self.read_retries, low=0)
         if self.num_workers is not None:
             check_number("num_workers", self.num_workers, low=0)
         if self.prefetch is not None:
@@ -68,8 +84,9 @@ class LoaderSettings:
         if pin is None:
             pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return _Loader(
+            ReadPolicy(self.read_timeout, self.read_retries),
             dataset,
-            batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
             collate_fn=collate,
@@ -78,6 +95,8 @@ class LoaderSettings:
             # Workers keep no state between epochs, so that starting them anew gains nothing.
             persistent_workers=workers > 0 and self.persistent_workers is not False,
             prefetch_factor=self.prefetch if workers > 0 else None,
+            # Of its own: how often a loader is begun must not show in the run's random numbers.
+            generator=torch.Generator(),
         )
 
 
@@ -86,28 +105,101 @@ class _Loader(DataLoader[Item]):
 
     Its processes get their first keys when the first batch is asked for: a trainer that resumes
     asks for the iterator before it sets the sampler's epoch.
+
+    Args:
+        policy: of the reads.
+        dataset: of items.
+        num_workers: processes that load.
+        **kwargs: those of DataLoader.
     """
 
+    def __init__(
+        self, policy: ReadPolicy, dataset: Dataset[Item], *, num_workers: int, **kwargs: Any
+    ) -> None:
+        self.policy = policy
+        self.slots = Slots(num_workers)
+        begin = partial(_begin_worker, policy, self.slots)
+        super().__init__(dataset, num_workers=num_workers, worker_init_fn=begin, **kwargs)
+
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
+        if self.num_workers == 0:
+            supervisor.begin(self.policy, self.slots)
         iterator = super().__iter__()
+        _postpone_deaths()
         try:
-            yield from iterator
+            while True:
+                self._check_deaths()
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
+                yield batch
         except Exception as error:
             # Left to the garbage collector, which finds the error and its iterator in a circle,
             # the end takes torch five seconds for each process.
             if hasattr(iterator, "_shutdown_workers"):
                 iterator._shutdown_workers()
                 self._iterator = None
-            if isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error):
-                raise self._died(error) from error
+            if isinstance(error, RuntimeError) and _DIED.search(str(error)):
+                raise self._died(str(error)) from error
             raise
 
-    def _died(self, error: RuntimeError) -> DataError:
-        detail = str(error).splitlines()[0].strip().rstrip(".")
+    def _check_deaths(self) -> None:
+        for text in _deaths:
+            if self.slots.owns(_pids(text)):
+                _deaths.remove(text)
+                raise RuntimeError(text)
+
+    def _died(self, text: str) -> DataError:
+        detail = text.splitlines()[0].strip().rstrip(".")
+        read = self.slots.describe(_pids(text), self.policy.timeout)
+        hint = "" if "no answer" in read else ", perhaps for lack of memory"
         return DataError(
-            f"a loader process died, perhaps for lack of memory ({detail}); "
+            f"a loader process died{read}{hint} ({detail}); "
             f"{setting('num_workers')} is {self.num_workers}"
         )
+
+
+def _begin_worker(policy: ReadPolicy, slots: Slots, worker: int) -> None:
+    # Ctrl-C and SIGUSR1 reach a whole group of processes; the training process acts on them.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    supervisor.begin(policy, slots, worker + 1)
+
+
+# Loader processes that died, in the words of torch.
+_deaths: list[str] = []
+_handler: Callable[[int, FrameType | None], None] | None = None
+
+
+def _postpone_deaths() -> None:
+    """Let the death of a loader process wait until the next batch is asked for.
+
+    Torch's handler of SIGCHLD raises wherever the training process is at that moment, which may
+    be half way through an optimizer step. Weights are only worth saving between two steps.
+    """
+    global _handler
+    raises = signal.getsignal(signal.SIGCHLD)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not callable(raises) or raises is _handler:
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        try:
+            raises(number, frame)
+        except RuntimeError as error:
+            if not _DIED.search(str(error)):
+                raise
+            _deaths.append(str(error))
+
+    _handler = remember
+    signal.signal(signal.SIGCHLD, remember)
+
+
+def _pids(text: str) -> list[int]:
+    """The processes that a message of torch is about."""
+    named = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", text)
+    return [int(number) for number in named[1].split(",")] if named else []
 
 
 def check_batches(dataset: ItemDataset, batch_size: int, world: int) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "check_duration",
     "check_level",
     "check_number",
+    "check_timeout",
     "default_workers",
     "setting",
 ]
@@ -60,6 +61,17 @@ def check_level(name: str, value: float | None) -> float | None:
     """
     if value is not None and not (math.isfinite(value) and value < 0):
         raise ConfigError(f"{setting(name)}: {value} is not a number of dB below 0, or null")
+    return value
+
+
+def check_timeout(name: str, value: float | None) -> float | None:
+    """Check a time in seconds; None means without end.
+
+    Raises:
+        ConfigError: names the key and the value.
+    """
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{setting(name)}: {value} is not a number of seconds above 0, or null")
     return value
 
 
