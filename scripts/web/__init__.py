@@ -1,0 +1,1 @@
+"""The web app: upload a song, split it, listen, take the stems away."""

@@ -1,0 +1,103 @@
+"""Uploads: only a few at once, and only so many bytes in memory; headers on every answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["AsIs", "SafeHeaders", "UploadGuard"]
+
+_UPLOAD = "/_stcore/upload_file/"
+#: Seconds that an upload waits for its turn.
+_PATIENCE = 60.0
+#: Bytes of the form around a file, at most.
+_FORM = 1 << 20
+_BUSY = PlainTextResponse(
+    "Too many uploads at once. Please try again in a minute.", 503, headers={"Retry-After": "60"}
+)
+
+
+class UploadGuard:
+    """Lets uploads wait for their turn before any byte of them is read.
+
+    Args:
+        app: that takes them.
+        most: uploads at once.
+        largest: bytes of one, beyond which it is refused by its header; Streamlit counts as well.
+        most_bytes: in memory, beyond which an upload is refused.
+        held: bytes of uploads in memory.
+    """
+
+    def __init__(
+        self, app: ASGIApp, most: int, largest: int, most_bytes: int, held: Callable[[], int]
+    ) -> None:
+        self.app, self.largest, self.most_bytes, self.held = app, largest, most_bytes, held
+        self._places = asyncio.Semaphore(most)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["method"] != "PUT" or _UPLOAD not in scope["path"]:
+            await self.app(scope, receive, send)
+            return
+        size = Headers(scope=scope).get("content-length", "")
+        if size.isdecimal() and int(size) > self.largest + _FORM:
+            text = f"The file is too large; up to {self.largest >> 20} MB are taken."
+            await PlainTextResponse(text, 413)(scope, receive, send)
+            return
+        try:
+            await asyncio.wait_for(self._places.acquire(), _PATIENCE)
+        except asyncio.TimeoutError:
+            await _BUSY(scope, receive, send)
+            return
+        try:
+            full = self.held() > self.most_bytes
+            await (_BUSY if full else self.app)(scope, receive, send)
+        finally:
+            self._places.release()
+
+
+class SafeHeaders:
+    """Asks browsers not to guess types, and not to show the page within another's.
+
+    Args:
+        app: that answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["X-Frame-Options"] = "SAMEORIGIN"
+                headers.setdefault("Referrer-Policy", "same-origin")
+            await send(message)
+
+        await self.app(scope, receive, send_more)
+
+
+class AsIs:
+    """Keeps answers from being compressed: sound is already, and files have lengths to show.
+
+    Args:
+        app: that answers.
+        prefix: of the paths that it is for.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app, self.prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"].startswith(self.prefix):
+            headers = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+            scope = {**scope, "headers": headers}
+        await self.app(scope, receive, send)

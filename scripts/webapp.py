@@ -1,0 +1,59 @@
+"""The web app: split songs in the browser.
+
+    streamlit run scripts/webapp.py
+    streamlit run scripts/webapp.py -- --models DIR
+
+Then open http://localhost:8501/. See docs/web.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+from web.guard import AsIs, SafeHeaders, UploadGuard
+from web.house import close_house, open_house
+from web.options import parse
+from web.routes import routes
+from web.session import uploaded_bytes
+
+from aimless.errors import AimlessError
+
+try:
+    options = parse(sys.argv[1:])
+except AimlessError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+BASE = ("/" + str(st.get_option("server.baseUrlPath")).strip("/")).rstrip("/")
+
+
+@asynccontextmanager
+async def lifespan(app: st.App) -> AsyncIterator[None]:
+    """The models and the queue, as long as the server runs."""
+    open_house(options)
+    try:
+        yield
+    finally:
+        close_house()
+
+
+app = st.App(
+    Path(__file__).resolve().parent / "web" / "page.py",
+    lifespan=lifespan,
+    routes=routes(BASE),
+    middleware=[
+        Middleware(SafeHeaders),
+        Middleware(AsIs, prefix=BASE + "/aimless/"),
+        Middleware(
+            UploadGuard,
+            most=options.limits.uploads,
+            largest=st.get_option("server.maxUploadSize") << 20,
+            most_bytes=options.limits.upload_bytes,
+            held=uploaded_bytes,
+        ),
+    ],
+)

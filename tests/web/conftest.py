@@ -1,0 +1,209 @@
+"""Parts of the tests of the web app: a small model, songs, a server, a browser."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+pytest.importorskip("streamlit", reason="the extra `web` is not installed")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = REPOSITORY / "scripts"
+sys.path.insert(0, str(SCRIPTS))  # where `streamlit run scripts/webapp.py` finds the package
+
+from web.house import House  # noqa: E402
+from web.options import parse  # noqa: E402
+
+from aimless.checkpoint import export  # noqa: E402
+from aimless.models import HDemucs  # noqa: E402
+from aimless.network import WaveformNetwork  # noqa: E402
+from aimless.sources import MDX_SOURCES  # noqa: E402
+from tests.conftest import synthesise_stem  # noqa: E402
+
+RATE = 44100
+CHROMIUM = "/usr/bin/chromium"
+
+
+def song_bytes(seconds: float = 3.0, rate: int = RATE, channels: int = 2, **how: Any) -> bytes:
+    """A synthetic song as a file."""
+    frames = round(seconds * rate)
+    samples = sum(synthesise_stem(name, frames, rate, channels) for name in MDX_SOURCES)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.asarray(samples).T, rate, **{"format": "WAV", **how})
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """A folder with one network that separates in a moment, and its licence."""
+    folder = tmp_path_factory.mktemp("models")
+    settings = {"sources": list(MDX_SOURCES), "channels": 4, "depth": 4, "nfft": 1024}
+    torch.manual_seed(0)
+    network = WaveformNetwork(
+        HDemucs(**settings),
+        MDX_SOURCES,
+        sample_rate=RATE,
+        class_path="aimless.models.HDemucs",
+        init_args=settings,
+    )
+    export(network, folder / "small.safetensors")
+    (folder / "small.licence.txt").write_text("CC0, for tests\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def house(models, tmp_path_factory) -> Iterator[House]:
+    """What a server process holds, without the server."""
+    work = tmp_path_factory.mktemp("work")
+    made = House(parse(["--models", str(models), "--published", "--work", str(work)]))
+    assert made.catalogue.wait(60)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def visit(house):
+    """A visitor who stays."""
+    visit = house.welcome(lambda: True)
+    yield visit
+    visit.close()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """What the condition gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    url: str
+    process: subprocess.Popen
+    work: Path
+    log: Path
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(self.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def alive(self) -> bool:
+        return self.process.poll() is None and self.get("/_stcore/health")[0] == 200
+
+    def files(self) -> list[Path]:
+        """Visitors' files on disk."""
+        return [path for path in self.work.rglob("*") if path.is_file() and path.name != "lock"]
+
+    def memory(self) -> int:
+        """Resident bytes of the server process."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def start_server(models: Path, work: Path, *words: str) -> Server:
+    """Run the app as a user does, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = work / "server.log"
+    command = [
+        *(sys.executable, "-m", "streamlit", "run", "scripts/webapp.py"),
+        *(f"--server.port={port}", "--server.headless=true", "--"),
+        *("--models", str(models), "--published", "--work", str(work / "work"), *words),
+    ]
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=file, stderr=file, env={**os.environ, "HOME": str(work)}
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, work / "work", log)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return server.alive()
+        except OSError:
+            return False
+
+    wait_for(answers, 60)
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(models, tmp_path_factory) -> Iterator[Server]:
+    """The app."""
+    server = start_server(models, tmp_path_factory.mktemp("server"), "--keep-seconds", "1")
+    yield server
+    server.process.terminate()
+    server.process.wait(30)
+    assert not server.files()  # it tidies up
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = CHROMIUM if Path(CHROMIUM).exists() else shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The app in a browser; faults in its scripts fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(server.url)
+    page.get_by_text("1. Choose a song").wait_for()
+    yield page
+    context.close()
+    assert not faults
+
+
+def upload(page, name: str, content: bytes) -> None:
+    """Give the page a song."""
+    # a file that was refused leaves its field on the page for a moment
+    wait_for(lambda: page.locator('input[type="file"]').count() == 1)
+    page.locator('input[type="file"]').set_input_files(
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    )
+
+
+def split(page, name: str, content: bytes) -> None:
+    """Give the page a song, and wait for the mixer."""
+    upload(page, name, content)
+    page.get_by_role("button", name="Split", exact=True).click()
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
