@@ -10,10 +10,10 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check-data test lint format clean
+.PHONY: help install demo web experiment check-data test test-versions lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv and install the pinned set (about 5 GB)
 
@@ -27,11 +27,22 @@ $(INSTALLED): constraints.txt pyproject.toml
 demo: $(INSTALLED) ## train, test and use a separator on a real song (two minutes on two cores)
 	@$(BIN)/python scripts/demo.py
 
+web: $(INSTALLED) ## split songs in the browser, at http://localhost:8501/: make web [MODELS=folder]
+	@$(BIN)/streamlit run scripts/webapp.py -- $(if $(MODELS),--models "$(MODELS)")
+
+experiment: $(INSTALLED) ## train three small networks on synthetic songs and score them (40 minutes)
+	@$(BIN)/python scripts/experiment.py $(ARGS)
+
 check-data: $(INSTALLED) ## report every fault of a data set: make check-data ROOT=folder
 	@$(BIN)/python -m data.check "$(ROOT)"
 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-versions: ## run it on the lowest and on the highest versions of all packages (12 GB)
+	@$(PYTHON) -m venv .venv-versions && .venv-versions/bin/python -m pip install -q packaging
+	.venv-versions/bin/python scripts/test_versions.py floor $(PYTEST_ARGS)
+	.venv-versions/bin/python scripts/test_versions.py ceiling $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -43,5 +54,5 @@ format: $(INSTALLED) ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv, the demo and caches
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .venv-* demo experiment .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

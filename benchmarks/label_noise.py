@@ -30,10 +30,11 @@ SMALL = {
     "data.init_args.seq_duration": 2.0,
     "model.init_args.sample_rate": RATE,
     "model.init_args.n_fft": 1024,
+    "model.init_args.hop_length": 256,
     "model.init_args.n_iter": 0,
     "model.init_args.softmask": True,
     "model.init_args.model.init_args.hidden_channels": 64,
-    "model.init_args.model.init_args.max_bins": None,
+    "model.init_args.model.init_args.max_bins": 513,
     "model.init_args.model.init_args.nb_layers": 1,
     "model.init_args.criterion.init_args.n_iter": 0,
     "model.init_args.criterion.init_args.softmask": True,
@@ -78,7 +79,7 @@ def train(folder: Path, data: str, root: Path, steps: int) -> Path:
             "trainer.default_root_dir": folder,
             "trainer.logger.init_args.save_dir": folder,
         }
-        words = [f"--{key}={'null' if value is None else value}" for key, value in settings.items()]
+        words = [f"--{key}={value}" for key, value in settings.items()]
         run("main.py", "fit", "--config", CONFIG, "--data", data, *words)
         done.touch()
     return max(folder.rglob("last.ckpt"), key=os.path.getmtime)

@@ -17,10 +17,15 @@ import subprocess
 import sys
 import venv
 from collections.abc import Sequence
-from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings its forerunner
+    import tomli as tomllib
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: torchaudio is only compared with, and has no release beside the newest torch.
@@ -29,13 +34,22 @@ EXTRAS = {"floor": "dev,torchaudio", "ceiling": "dev"}
 TOOLS = frozenset({"pytest"})
 
 
+def requirements() -> list[str]:
+    """What pyproject.toml asks for, with all extras.
+
+    An installed package's metadata would be that of the day on which it was installed.
+    """
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+
+
 def floors(requirements: Sequence[str]) -> list[str]:
     """A constraint for each requirement with a lower bound: the release series that it names.
 
     `av>=13` becomes `av==13.*`, `lightning>=2.6.6,!=2.6.2` becomes `lightning==2.6.6.*`.
 
     Args:
-        requirements: as a package's metadata states them.
+        requirements: as pyproject.toml states them.
     """
     parsed = [Requirement(text) for text in requirements]
     return [
@@ -59,7 +73,7 @@ def install(end: str, folder: Path) -> Path:
     if not python.exists():
         venv.create(folder, with_pip=True, symlinks=os.name != "nt")
     constraints = folder / "constraints.txt"
-    lines = floors(metadata.requires("aimless") or ()) if end == "floor" else []
+    lines = floors(requirements()) if end == "floor" else []
     constraints.write_text("".join(line + "\n" for line in lines))
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     newest = ["--upgrade", "--upgrade-strategy", "eager"]

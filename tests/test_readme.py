@@ -93,6 +93,8 @@ def test_command(place, files, tmp_path):
         check_aimless(words[1:], tmp_path)
     elif words[:3] == ["python", "-m", "data.check"]:
         assert "nothing found" in run(words[1:], tmp_path)
+    elif words[0] == "python" and words[1].startswith("scripts/"):
+        check_script(words[1:], tmp_path)
     else:
         assert words[:2] == ["python", "main.py"], f"no test knows how to run {words[0]}"
         check_main(words[1:], tmp_path)
@@ -109,8 +111,8 @@ def files(request, musdb_root, tmp_path):
         return path
 
     def lookup(word):
-        if word == "/path/to/musdb18hq":
-            return str(musdb_root)
+        if word.startswith("/path/to/musdb18hq"):
+            return word.replace("/path/to/musdb18hq", str(musdb_root))
         if word == "song.mp3":
             return str(song())
         if word == "last.ckpt":
@@ -127,6 +129,19 @@ def check_make(words):
     targets = [word for word in words if "=" not in word]
     assert targets
     assert all(re.search(rf"^{target}:", text, re.MULTILINE) for target in targets)
+
+
+def check_script(words, folder):
+    output = folder / "output"
+    if words[0].endswith("make_synthetic_dataset.py"):
+        sizes = ["--train", "1", "--validation", "1", "--test", "1", "--seconds", "3", "--plain"]
+        run([words[0], str(output), *words[2:], *sizes], folder)
+        assert len(list(output.rglob("mixture.wav"))) == 3
+    else:
+        assert words[0].endswith("find_label_noise.py"), f"no test knows how to run {words[0]}"
+        words[words.index("-o") + 1] = str(output)
+        run(words, folder)
+        assert (output / "index.html").is_file()
 
 
 def check_aimless(words, folder):

@@ -98,9 +98,7 @@ class _Supervisor:
     def __init__(self) -> None:
         self.policy = ReadPolicy()
         self._row = np.zeros(1, _SLOT)[0]
-        self._armed = False
-        # bound once: Python makes a new object for each access to a method
-        self._handler = self._alarm
+        self._armed = self._rings = False
 
     def begin(self, policy: ReadPolicy, slots: Slots, process: int = 0) -> None:
         """Follow a policy from now on.
@@ -116,8 +114,11 @@ class _Supervisor:
         self._row = slots.rows()[process]
         self._row["pid"] = os.getpid()
         self._armed = False
-        if _may_set_handlers() and (process or signal.getsignal(signal.SIGALRM) == signal.SIG_DFL):
-            signal.signal(signal.SIGALRM, self._handler)
+        if _may_set_handlers():
+            free = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, self._alarm)
+            self._rings = bool(process) or free
+            if self._rings:
+                signal.signal(signal.SIGALRM, self._alarm)
         if process and policy.timeout is not None:
             threading.Thread(target=self._end_a_hang, daemon=True).start()
 
@@ -148,7 +149,8 @@ class _Supervisor:
         self._row["began"] = 0
 
     def _may_alarm(self) -> bool:
-        return _may_set_handlers() and signal.getsignal(signal.SIGALRM) is self._handler
+        timer, _ = signal.getitimer(signal.ITIMER_REAL) if self._rings else (1.0, 0.0)
+        return timer == 0 and _may_set_handlers()
 
     def _alarm(self, number: int, frame: FrameType | None) -> None:
         if self._armed:

@@ -89,12 +89,11 @@ def _power(stem: Audio) -> NDArray[Any]:
 
 
 def _thirds(spectrum: NDArray[Any], frequency: NDArray[Any]) -> NDArray[np.float64]:
+    """The power of a bin is spread over its width: the lowest bands are narrower than one."""
     half = 2 ** (0.5 / _BANDS_PER_OCTAVE)
-    sums = [
-        spectrum[(frequency >= centre / half) & (frequency < centre * half)].sum()
-        for centre in bands()
-    ]
-    return 10 * np.log10(np.maximum(np.array(sums) / max(spectrum.sum(), _FLOOR), _FLOOR))
+    up_to, below = frequency + frequency[1] / 2, np.cumsum(spectrum)
+    sums = np.interp(bands() * half, up_to, below) - np.interp(bands() / half, up_to, below)
+    return 10 * np.log10(np.maximum(sums / max(spectrum.sum(), _FLOOR), _FLOOR))
 
 
 def _crest(signal: Audio) -> float:

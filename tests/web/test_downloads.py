@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.routes import routes
 
-from tests.web.conftest import song_bytes, wait_for
+from tests.web.conftest import files_below, song_bytes, wait_for
 
 FORMATS = {"wav-float": 1e-7, "wav-24": 2**-22, "wav-16": 2**-14, "flac": 2**-22, "mp3": None}
 
@@ -155,9 +155,9 @@ def test_only_the_visitor_gets_the_stems(address, take, visit):
 
 
 def test_what_was_made_is_removed_when_it_is_sent(address, take):
-    before = sorted(take.folder.rglob("*"))
+    before = files_below(take.folder)
     get(f"{address}/aimless/{take.token}/stems/wav-16")
-    wait_for(lambda: sorted(take.folder.rglob("*")) == before, 5)
+    wait_for(lambda: files_below(take.folder) == before, 5)
 
 
 async def ask(app, path: str, size: int | None, method: str = "PUT") -> tuple[int, str]:

@@ -25,7 +25,7 @@ from aimless.draws import generator
 from aimless.errors import DataError
 from tests.web.conftest import SCRIPTS, song_bytes
 
-KINDS = ("WAV", "FLAC", "MP3", "OGG")
+KINDS = ("WAV", "FLAC", "MP3", "OGG", "M4A")
 NAMES = (
     *("../../etc/passwd", "nul\0byte.wav", "x" * 300 + ".wav", "<script>alert(1)</script>.wav"),
     *("..", ".hidden", 'quote".wav', "line\r\nbreak.wav"),
@@ -108,7 +108,10 @@ def playlists(secret: Path, port: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("guise", [b"", b"ID3\x04\x00\x00\x00\x00\x00\x00", b"fLaC"])
+GUISES = (b"", b"ID3\x04\x00\x00\x00\x00\x00\x00", b"fLaC", b"\0\0\0\x14ftypM4A \0\0\0\0M4A ")
+
+
+@pytest.mark.parametrize("guise", GUISES, ids=["plain", "mp3", "flac", "m4a"])
 def test_playlists_are_not_followed(tmp_path, guise):
     secret = tmp_path / "secret.wav"
     secret.write_bytes(song_bytes(1.0))
@@ -163,6 +166,22 @@ def test_bombs_are_refused_while_they_are_decoded(visit):
     assert visit.receive("coprime", io.BytesIO(header_of(44099, 2, 4000))).rate == 44099
 
 
+def test_a_header_that_claims_too_little_does_not_help(tmp_path, monkeypatch):
+    upload, target = tmp_path / "upload", tmp_path / "song.wav"
+    upload.write_bytes(silence(1200))
+    opened = decode._open
+
+    def lying(path):
+        rate, channels, _, blocks = opened(path)
+        return rate, channels, 0, blocks
+
+    monkeypatch.setattr(decode, "_open", lying)
+    for seconds, most in ((60, 1 << 28), (600, 1 << 20)):
+        with pytest.raises(DataError, match="too long"):
+            decode.work(str(upload), str(target), seconds, most)
+        assert target.stat().st_size <= min(60 * 8000 * 4, most) + (1 << 18)
+
+
 def test_decoding_stays_within_its_memory(tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(silence(600))
@@ -199,6 +218,21 @@ def test_names_are_never_paths(visit, name):
     assert song.name == name  # kept as it is, to be shown as plain text
     assert re.fullmatch(r"[0-9a-f]{32}\.wav", song.path.name)
     assert song.path.parent == visit.folder
+
+
+def test_the_same_file_twice_is_two_songs(house, visit):
+    content = song_bytes(0.5)
+    first = visit.receive("song.wav", io.BytesIO(content))
+    other = house.welcome(lambda: True)
+    others = other.receive("song.wav", io.BytesIO(content))
+    second = visit.receive("song.wav", io.BytesIO(content))
+    assert len({first.path, second.path, others.path}) == 3
+    assert not first.path.exists()  # nothing of the song before is left
+    other.close()
+    assert second.path.exists()
+    np.testing.assert_array_equal(
+        soundfile.read(second.path)[0], soundfile.read(io.BytesIO(content))[0]
+    )
 
 
 def test_no_html_is_let_through():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def describe_mix(folder: Path, seconds: float) -> Described:
     return Described(lengths, files, sounding, json.loads((folder / LEVELS).read_text()))
 
 
-def summarise(settings: Settings, splits: dict[str, Sequence[Described]]) -> dict[str, Any]:
+def summarise(settings: Settings, splits: Mapping[str, Sequence[Described]]) -> dict[str, Any]:
     """Numbers of each split and of all.
 
     Args:

@@ -132,9 +132,11 @@ class Mixer {
   }
 
   redraw() {
-    // the browser's own sliders follow the page's theme
-    const background = getComputedStyle(this.element).getPropertyValue("--st-background-color");
-    this.element.style.colorScheme = isDark(background) ? "dark" : "light";
+    // the browser's own sliders and the words on coloured buttons follow the page's theme
+    const theme = getComputedStyle(this.element);
+    const dark = (name) => isDark(theme.getPropertyValue(name));
+    this.element.style.colorScheme = dark("--st-background-color") ? "dark" : "light";
+    this.element.style.setProperty("--on-primary", dark("--st-primary-color") ? "#fff" : "#111");
     for (const track of this.tracks) track.draw(this.peak);
     this.showTime();
   }
