@@ -167,6 +167,9 @@ def check_main(words, folder):
         assert "class_path: aimless.lightning.freq_mask.MaskPredictor" in output
     elif {"--model.help", "--data.help"} & set(words):
         assert "default" in output
+    elif "--preflight" in words:
+        assert "largest batch" in output
+        assert not list(folder.rglob("*.ckpt"))
     elif "fit" in words:
         assert list(folder.rglob("last.ckpt"))
     elif "test" in words:

@@ -82,6 +82,7 @@ class SaveRun(pl.Callback):
         self._updating = False  # weights are being changed
         self._averaged = False  # validation has put averaged weights in place
         self._alone = False  # saving without the other processes
+        self._weights: dict[str, torch.Tensor] = {}  # at an epoch's end, where they are averaged
         self._loaded: dict[str, Any] | None = None
 
     # -- start ------------------------------------------------------------------------------
@@ -109,6 +110,7 @@ class SaveRun(pl.Callback):
         self._first_step = trainer.global_step
         self._place, self._batches, self._before = "begun", 0, None
         self._updating = self._averaged = False
+        self._weights = {}
         if self._active:
             self._path = trainer.strategy.broadcast(_choose_path(trainer))
             if keeper := _keeper(trainer):
@@ -135,6 +137,7 @@ class SaveRun(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No batch of this epoch is done."""
         self._place, self._batches = "begun", 0
+        self._weights = {}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -193,6 +196,10 @@ class SaveRun(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """All of the epoch is done."""
         self._place = "finished"
+        if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):  # type: ignore[attr-defined]
+            # When training ends, the average takes their place before anything is saved.
+            state = pl_module.state_dict()
+            self._weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last step: ModelCheckpoint does not, where its metric got no better."""
@@ -312,6 +319,8 @@ class SaveRun(pl.Callback):
         write_place(loops, place, self._batches, whole)
         if self._before is not None:
             _put_buffers_back(trainer, checkpoint)
+        if self._weights and "current_model_state" in checkpoint:
+            checkpoint["current_model_state"] = self._weights
         metrics = trainer.callback_metrics if place in ("validated", "finished") else {}
         epoch = loops["epoch_progress"]["current"]["processed"]
         checkpoint["resume"] = {

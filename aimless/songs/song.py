@@ -21,6 +21,7 @@ from torch import Tensor
 
 from aimless.errors import DataError
 from aimless.songs.audio_paths import printable
+from aimless.songs.sound_stream import SoundStream
 
 __all__ = ["MAX_CHANNELS", "RATES", "Song"]
 
@@ -208,7 +209,7 @@ def _warn_if_cut(name: str, log: str) -> None:
 
 def _sound_blocks(path: Path, name: str) -> Iterator[_Block]:
     done = 0
-    with soundfile.SoundFile(_native(path)) as file:
+    with SoundStream(_native(path)) as file:
         while True:
             try:
                 block = file.read(_BLOCK, dtype="float32", always_2d=True)

@@ -14,6 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from aimless.errors import DataError
+from aimless.songs.sound_stream import SoundStream
 from aimless.songs.stem_format import StemFormat
 from web.child import answer
 from web.sniff import sniff
@@ -92,8 +93,9 @@ def _open(path: Path) -> tuple[int, int, int, Iterator[_Block]]:
 
 def _sound_blocks(path: Path) -> Iterator[_Block]:
     try:
-        with soundfile.SoundFile(path) as file:
-            yield from file.blocks(_BLOCK, dtype="float32", always_2d=True)
+        with SoundStream(path) as file:
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                yield block
     except soundfile.LibsndfileError:
         raise DataError("The file is damaged: it cannot be read to its end.") from None
 

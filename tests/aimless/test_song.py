@@ -73,6 +73,16 @@ def test_formats_of_ffmpeg(suffix, codec, rate, late, tmp_path):
     assert offset(audio, decoded) == late
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "ogg", "flac", "wav"])
+def test_blocks_are_the_file_as_it_is_read_whole(suffix, tmp_path):
+    """A tone, of which an MP3 encoder saves bits for later frames."""
+    path = tmp_path / f"tone.{suffix}"
+    tone = 0.5 * np.sin(2 * np.pi * 220.5 * np.arange(6 * 44100) / 44100)
+    soundfile.write(path, tone, 44100)
+    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    np.testing.assert_allclose(samples_of(Song.open(path)), whole.T, atol=1e-7)
+
+
 def test_a_song_can_be_read_twice(tmp_path):
     song = Song.open(write(tmp_path / "song.wav", noise(1000)))
     np.testing.assert_array_equal(samples_of(song), samples_of(song))

@@ -75,12 +75,12 @@ def fit(fetch, step, every=5, count=16, validate=False, **settings):
     return speed, trainer
 
 
-@pytest.mark.parametrize(("fetch", "step", "share"), [(0.03, 0.01, 0.75), (0.01, 0.03, 0.25)])
+@pytest.mark.parametrize(("fetch", "step", "share"), [(0.06, 0.02, 0.75), (0.02, 0.06, 0.25)])
 def test_the_share_of_waiting_and_the_speed(fetch, step, share):
     speed, trainer = fit(fetch, step)
     measured = speed.measured
     # sleeping takes somewhat longer than it should, on a busy machine much longer
-    assert measured["train/wait"] == pytest.approx(share, abs=0.15)
+    assert measured["train/wait"] == pytest.approx(share, abs=0.2)
     assert measured["train/step_s"] >= fetch + step
     assert measured["train/audio_s_per_s"] == pytest.approx(1 / measured["train/step_s"])
     assert 0.05 < measured["train/peak_gb"] < 20
@@ -110,7 +110,7 @@ def test_and_again_after_a_while(caplog, monkeypatch):
 
 def test_a_run_that_computes_says_nothing(caplog):
     with caplog.at_level(logging.WARNING, "aimless.lightning.throughput"):
-        fit(0.0, 0.01)
+        fit(0.0, 0.1, count=11)
     assert not [r for r in caplog.records if r.name.endswith("throughput")]
 
 

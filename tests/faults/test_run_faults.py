@@ -135,7 +135,7 @@ def three_checkpoints(musdb_root, tmp_path):
 def test_damaged_checkpoints_are_passed_over(three_checkpoints, tmp_path, capsys, caplog):
     config, files = three_checkpoints
     rng = random.Random(0)
-    for name in "32":
+    for name in ("last", "3", "2"):
         content = bytearray(files[name].read_bytes())
         content[rng.randrange(len(content))] ^= 8
         modified = files[name].stat().st_mtime_ns
@@ -149,7 +149,7 @@ def test_damaged_checkpoints_are_passed_over(three_checkpoints, tmp_path, capsys
     with caplog.at_level("INFO"):
         assert main(*words, "--ckpt_path", "last") == 0
     assert f"Goes on from {files['1']}" in caplog.text
-    for name in "32":
+    for name in ("last", "3", "2"):
         assert f"{files[name]}: damaged: its SHA-256 is wrong; passed over" in caplog.text
 
 

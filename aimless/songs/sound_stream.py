@@ -1,0 +1,19 @@
+"""A sound file that is read from its beginning to its end."""
+
+from __future__ import annotations
+
+import soundfile
+
+__all__ = ["SoundStream"]
+
+
+class SoundStream(soundfile.SoundFile):
+    """A file that is never sought.
+
+    soundfile seeks after each read of a file that can be sought. An MP3 decoder loses the bits
+    that frames borrow from those before them by that, and the next thousands of samples are wrong.
+    """
+
+    def seekable(self) -> bool:
+        """It can only be read on."""
+        return False
