@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## train, test and use a separator on a real song (two minute
 web: $(INSTALLED) ## split songs in the browser, at http://localhost:8501/: make web [MODELS=folder]
 	@$(BIN)/streamlit run scripts/webapp.py -- $(if $(MODELS),--models "$(MODELS)")
 
-experiment: $(INSTALLED) ## train three small networks on synthetic songs and score them (40 minutes)
+experiment: $(INSTALLED) ## train three small networks on synthetic songs and score them (20 minutes)
 	@$(BIN)/python scripts/experiment.py $(ARGS)
 
 check-data: $(INSTALLED) ## report every fault of a data set: make check-data ROOT=folder

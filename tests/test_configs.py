@@ -29,6 +29,7 @@ SMALL = {
     "DemucsSplit": ["channels", "2", "depth", "4"],
     "HDemucs": ["channels", "4"],
     "BandSplitRNN": ["hidden_size", "8", "num_layers", "1"],
+    "BandSplitRNNMulti": ["hidden_size", "8", "num_layers", "1"],
 }
 #: Parameters of the published networks, as their checkpoints have them.
 PARAMETERS = {
