@@ -58,7 +58,8 @@ class Model:
 def find_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in a folder, and folders of runs in it, in the order of their names."""
     found = []
-    for path in sorted(folder.iterdir()):
+    # a run's root folder has its runs one level further down
+    for path in sorted([*folder.iterdir(), *folder.glob("lightning_logs/*")]):
         run = path.is_dir() and any(
             inner.suffix in _SUFFIXES for inner in [*path.glob("*"), *path.glob("checkpoints/*")]
         )

@@ -13,6 +13,7 @@ import threading
 import pytest
 import torch
 from web import describe
+from web.models import find_checkpoints
 from web.options import Limits, parse
 from web.pictures import Outline, spectrogram
 
@@ -179,3 +180,11 @@ def test_the_dockerfile_passes_its_linter():
         [linter, str(REPOSITORY / "Dockerfile")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_models_are_found_in_the_root_folder_of_a_run(tmp_path):
+    checkpoint = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert find_checkpoints(tmp_path) == [tmp_path / "lightning_logs" / "version_0"]
+    assert find_checkpoints(tmp_path / "lightning_logs") == find_checkpoints(tmp_path)
