@@ -117,7 +117,7 @@ def recall(
         check_samples: see `headers`.
 
     Returns:
-        As many as there are files; None if `headers` has some to open, or the cache is off.
+        As many as there are files; None if `headers` has some to open.
     """
     known = Table(folder, _KINDS, _VERSION).load()
     paths, reals, sizes, mtimes_ns = (
