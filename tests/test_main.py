@@ -160,34 +160,6 @@ class TestEvaluate:
             assert ("val/loss" in output) == (setting != "null")
             assert "val/sdr_vocals" in output
 
-    def test_scores_do_not_depend_on_the_number_of_processes(self, trained, checkpoint, tmp_path):
-        """Validation songs of odd number on 1 and 2 ranks: the uneven end counts once."""
-        results = {}
-        for devices in (1, 2):
-            folder = tmp_path / str(devices)
-            words = ["--config", trained[1], "--ckpt_path", str(checkpoint)]
-            words += ["--trainer.devices", str(devices), "--trainer.strategy", "ddp"]
-            words += ["--trainer.logger.init_args.save_dir", str(folder)]
-            words += ["--data.init_args.val_seq_duration", "0.7"]  # 5 segments
-            command = [sys.executable, "main.py", "validate", *words]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-            assert done.returncode == 0, done.stderr[-2000:]
-            results[devices] = metrics(folder)
-        assert results[1].keys() == results[2].keys()
-        for name, value in results[1].items():
-            assert results[2][name] == pytest.approx(value, abs=1e-4), name
-
-    def test_two_processes_train_and_save_once(self, trained, tmp_path):
-        words = ["--config", trained[1], "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-        words += ["--trainer.logger.init_args.save_dir", str(tmp_path)]
-        words += ["--trainer.default_root_dir", str(tmp_path)]
-        command = [sys.executable, "main.py", "fit", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr[-2000:]
-        saved = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)
-        assert saved["global_step"] == 2  # 8 items, 2 ranks, batches of 2
-        assert len(list(tmp_path.rglob("metrics.csv"))) == 1
-
 
 def sound(rate, channels, seconds):
     time = np.arange(int(rate * seconds)) / rate
