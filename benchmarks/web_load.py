@@ -1,81 +1,72 @@
-"""Many visitors of the web app at once: do all get their stems, and what does it take?
+"""Many visitors of the web app at once: do all get their own stems, and what does it take?
 
     python benchmarks/web_load.py --visitors 20 --seconds 5
+    python benchmarks/web_load.py --visitors 20 --seconds 5 --pages
 
-Starts the app's own parts without pages (a visitor here is a thread that uploads, splits, asks
-again when the queue is full, plays the first piece and downloads all stems), with an untrained
-network of two million weights, so that the figures are about the server.
+Runs the app as a user does, with an untrained network of two million weights, so that the figures
+are about the server. All visitors come at once: each uploads a song of its own, presses Split,
+presses again when the queue is full, plays the first piece, and takes the stems away; these are
+then compared with what the engine makes of that song. Visitors speak Streamlit's protocol
+themselves, or, with `--pages`, are pages of one Chromium, which needs more of the machine than the
+server does.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import io
+import os
+import re
 import statistics
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-import uvicorn
-from starlette.applications import Starlette
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from web.house import House, close_house, open_house
-from web.jobs import Busy
-from web.options import parse
-from web.routes import routes
-
+from aimless import Separator
 from aimless.checkpoint import export
 from aimless.models import HDemucs
 from aimless.network import WaveformNetwork
 from aimless.sources import MDX_SOURCES
+from tests.web.running import Server, Use, start_server
+from tests.web.visitor import Visitor
 
 RATE = 44100
+CHROMIUM = "/usr/bin/chromium"
+FULL = "Please try again"
+#: Seconds that a visitor waits before pressing again.
+PAUSE = 5.0
 
 
 @dataclass
 class Story:
-    """What one visitor lived through, in seconds."""
+    """What one visitor lived through, in seconds since all came."""
 
+    song: bytes
+    uploaded: float = 0.0
     first_sound: float = 0.0
     finished: float = 0.0
     refused: int = 0
     fault: str = ""
+    stems: dict[str, bytes] = field(default_factory=dict)
 
 
-@dataclass
-class Memory:
-    """Peak of the resident memory, in bytes, of the server and of all its processes."""
-
-    peaks: dict[str, int] = field(default_factory=lambda: {"server": 0, "worker": 0})
-
-    def look(self, house: House) -> None:
-        """Note what is used now."""
-        self._note("server", "self")
-        if house.queue.process_id is not None:
-            self._note("worker", str(house.queue.process_id))
-
-    def _note(self, name: str, pid: str) -> None:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        used = int(status.partition("VmHWM:")[2].split()[0]) << 10
-        self.peaks[name] = max(self.peaks[name], used)
-
-
-def make_model(folder: Path) -> None:
+def make_model(folder: Path) -> Path:
     """A Hybrid Demucs of the usual depth, a fifth as wide."""
-    settings = {"sources": list(MDX_SOURCES), "channels": 10}
+    settings: dict[str, Any] = {"sources": list(MDX_SOURCES), "channels": 10}
     torch.manual_seed(0)
     network = WaveformNetwork(
         HDemucs(**settings),
@@ -84,7 +75,9 @@ def make_model(folder: Path) -> None:
         class_path="aimless.models.HDemucs",
         init_args=settings,
     )
+    folder.mkdir()
     export(network, folder / "model.safetensors")
+    return folder
 
 
 def song(index: int, seconds: float) -> bytes:
@@ -99,50 +92,102 @@ def song(index: int, seconds: float) -> bytes:
     return buffer.getvalue()
 
 
-def visit(house: House, address: str, index: int, seconds: float, story: Story) -> None:
-    """From the upload to the archive of stems."""
-    content = song(index, seconds)
-    guest = house.welcome(lambda: True)
-    began = time.monotonic()
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """The files of a ZIP archive, whose sums are checked."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as stems:
+        return {Path(name).stem: stems.read(name) for name in stems.namelist()}
+
+
+def visit(url: str, story: Story, began: float, patience: float) -> None:
+    """From the upload to the archive of stems, by the protocol alone."""
     try:
-        guest.receive(f"song {index}", io.BytesIO(content))
-        job = None
-        while job is None:
-            try:
-                job = guest.split(house.catalogue.models("ready")[0].source, {})
-            except Busy:
+        with Visitor(url, patience) as visitor:
+            visitor.upload("song.flac", story.song)
+            visitor.wait(lambda: visitor.has_button("Split"))
+            story.uploaded = time.monotonic() - began
+            visitor.press("Split")
+            while FULL in visitor.text():
                 story.refused += 1
-                time.sleep(1)
-        while not job.finished:
-            time.sleep(0.1)
-        take = guest.collect()
-        if take is None:
-            raise RuntimeError(job.error)
-        base = f"{address}/aimless/{guest.token}"
-        urllib.request.urlopen(f"{base}/piece/1/0").read()
-        story.first_sound = time.monotonic() - began
-        archive = urllib.request.urlopen(f"{base}/stems/flac").read()
-        with zipfile.ZipFile(io.BytesIO(archive)) as stems:
-            if len(stems.namelist()) != len(MDX_SOURCES) or stems.testzip():
-                raise RuntimeError("the archive is not whole")
-        mixture, _ = soundfile.read(take.track(0), dtype="float32")
-        if not np.array_equal(mixture, soundfile.read(io.BytesIO(content), dtype="float32")[0]):
-            raise RuntimeError("another visitor's song")
+                time.sleep(PAUSE)
+                visitor.press("Split")
+            visitor.wait(visitor.mixer)
+            visitor.download("piece/1/0")
+            story.first_sound = time.monotonic() - began
+            story.stems = unpacked(visitor.download("stems/wav-float"))
     except Exception as error:
         story.fault = repr(error)
     story.finished = time.monotonic() - began
-    guest.close()
 
 
-def serve() -> tuple[uvicorn.Server, str]:
-    """The app's addresses."""
-    server = uvicorn.Server(
-        uvicorn.Config(Starlette(routes=routes("")), port=0, log_level="warning", lifespan="off")
-    )
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
-    return server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+async def visit_by_page(
+    browser: Any, url: str, story: Story, began: float, patience: float
+) -> None:
+    """The same in a browser."""
+    context = await browser.new_context(viewport={"width": 800, "height": 600})
+    context.set_default_timeout(1000 * patience)
+    try:
+        page = await context.new_page()
+        await page.goto(url)
+        file = {"name": "song.flac", "mimeType": "audio/flac", "buffer": story.song}
+        await page.locator('input[type="file"]').set_input_files(file)
+        await page.get_by_role("button", name="Split", exact=True).wait_for()
+        story.uploaded = time.monotonic() - began
+        await press_until_taken(page, story)
+        await page.get_by_role("button", name="Mute drums").wait_for()  # the mixer's script has run
+        await page.get_by_role("button", name="Play").click()
+        await page.get_by_role("button", name="Pause").wait_for()
+        story.first_sound = time.monotonic() - began
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="All stems (ZIP)", exact=True).click()
+        story.stems = unpacked(Path(await (await download.value).path()).read_bytes())
+    except Exception as error:
+        story.fault = repr(error)
+    story.finished = time.monotonic() - began
+    await context.close()
+
+
+async def press_until_taken(page: Any, story: Story) -> None:
+    """Press Split, again and again while the queue is full."""
+    from playwright.async_api import TimeoutError as NotThere
+
+    full = page.get_by_text(FULL)
+    taken = page.get_by_role("button", name=re.compile("Cancel|Mute drums"))
+    while True:
+        with contextlib.suppress(NotThere):  # the press before was taken meanwhile
+            await page.get_by_role("button", name="Split", exact=True).click(timeout=5000)
+        await asyncio.sleep(PAUSE)
+        await taken.or_(full).first.wait_for()
+        if not await full.count():
+            return
+        story.refused += 1
+
+
+def visit_all(options: argparse.Namespace, url: str, stories: list[Story]) -> threading.Thread:
+    """Let all come at once; gives the thread that ends when the last has left."""
+    began = time.monotonic()
+
+    def by_protocol() -> None:
+        with ThreadPoolExecutor(len(stories)) as threads:
+            for story in stories:
+                threads.submit(visit, url, story, began, options.patience)
+
+    async def by_pages() -> None:
+        from playwright.async_api import async_playwright
+
+        async with async_playwright() as started:
+            sound = "--autoplay-policy=no-user-gesture-required"
+            browser = await started.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", sound]
+            )
+            await asyncio.gather(
+                *(visit_by_page(browser, url, story, began, options.patience) for story in stories)
+            )
+            await browser.close()
+
+    run = (lambda: asyncio.run(by_pages())) if options.pages else by_protocol
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 def main() -> None:
@@ -150,56 +195,85 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a song (5)")
+    parser.add_argument("--pages", action="store_true", help="pages of a real browser")
+    parser.add_argument("--waiting", type=int, default=5, help="jobs that may wait (5)")
+    parser.add_argument("--patience", type=float, default=600.0, help="of a visitor, in s (600)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        make_model(Path(folder))
-        house = open_house(parse(["--models", folder, "--published", "--work", folder]))
-        house.catalogue.wait(120)
-        server, address = serve()
-        stories = [Story() for _ in range(options.visitors)]
-        threads = [
-            threading.Thread(target=visit, args=(house, address, i, options.seconds, story))
-            for i, story in enumerate(stories)
-        ]
-        memory, disk = Memory(), 0
-        memory.look(house)
-        before = dict(memory.peaks)
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            memory.look(house)
-            disk = max(disk, house.workplace.used())
-            time.sleep(0.2)
-        left = house.workplace.used()
-        server.should_exit = True
-        close_house()
-    report(stories, options.seconds, before, memory.peaks, disk, left)
+    load = os.getloadavg()[0]
+    stories = [Story(song(index, options.seconds)) for index in range(options.visitors)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = make_model(folder / "models")
+        words = ("--waiting", str(options.waiting), "--keep-seconds", "1")
+        server = start_server(models, folder, *words)
+        try:
+            use = measure(server, options, stories)
+        finally:
+            server.stop()
+        compare(stories, models / "model.safetensors")
+    report(stories, options, use, load)
+    sys.exit(any(story.fault for story in stories))
 
 
-def report(
-    stories: list[Story],
-    seconds: float,
-    before: dict[str, int],
-    peaks: dict[str, int],
-    disk: int,
-    left: int,
-) -> None:
+def measure(server: Server, options: argparse.Namespace, stories: list[Story]) -> Use:
+    """Let all visitors come and go; gives what the server took."""
+    with Visitor(server.url) as first:  # the model has been looked at when all come
+        first.upload("song.flac", song(0, 1.0))
+        first.wait(lambda: first.has_button("Split"))
+    use = Use(server)
+    thread = visit_all(options, server.url, stories)
+    while thread.is_alive():
+        use.look()
+        time.sleep(0.5)
+    use.finish()
+    return use
+
+
+def compare(stories: list[Story], model: Path) -> None:
+    """Whether each has the stems of the own song, as the engine makes them."""
+    separator = Separator.load(model)
+    for story in stories:
+        if story.fault:
+            continue
+        mixture, rate = soundfile.read(io.BytesIO(story.song), dtype="float32")
+        expected = separator.separate(mixture.T, rate)
+        if set(story.stems) != set(expected):
+            story.fault = f"stems {sorted(story.stems)}"
+            continue
+        for name, stem in expected.items():
+            found, _ = soundfile.read(io.BytesIO(story.stems[name]), dtype="float32")
+            if not np.allclose(found, stem.numpy().T, atol=1e-5):
+                story.fault = f"{name} is not what the engine makes of this song"
+
+
+def report(stories: list[Story], options: argparse.Namespace, use: Use, load: float) -> None:
     """Figures as a table."""
-    faults = [story.fault for story in stories if story.fault]
-    sounds = [story.first_sound for story in stories if not story.fault]
-    print(f"visitors at once        {len(stories)}, {seconds:g} s songs")
-    print(f"served                  {len(stories) - len(faults)}")
+    good = [story for story in stories if not story.fault]
+    kind = "pages of Chromium" if options.pages else "by Streamlit's protocol"
+    print(f"visitors at once        {len(stories)}, {options.seconds:g} s songs, {kind}")
+    print(f"with their own stems    {len(good)}")
     print(f"asked to come back      {sum(story.refused > 0 for story in stories)}")
-    if sounds:
-        print(
-            f"first sound             {min(sounds):.1f} s, median {statistics.median(sounds):.1f} s"
-        )
+    for label, values in (
+        ("ready to split", [story.uploaded for story in good]),
+        ("first sound", [story.first_sound for story in good]),
+    ):
+        if good:
+            print(f"{label:<23} {min(values):.1f} to {max(values):.1f} s, ", end="")
+            print(f"median {statistics.median(values):.1f} s")
     print(f"all done after          {max(story.finished for story in stories):.1f} s")
-    for name, peak in peaks.items():
-        print(f"memory of the {name:<9} {peak / 2**20:.0f} MiB, {before[name] / 2**20:.0f} before")
-    print(f"disk                    {disk / 2**20:.0f} MiB at most, {left / 2**20:.0f} afterwards")
-    for fault in faults:
-        print("fault:", fault)
+    print(f"server's own CPU time   {use.cpu_seconds:.1f} s")
+    for name, label in (
+        ("server", "memory of the server"),
+        ("worker", "memory of the worker"),
+        ("all", "memory of all processes"),
+        ("disk", "disk"),
+    ):
+        print(f"{label:<23} {use.peaks[name] >> 20} MiB at most, {use.before[name] >> 20} before")
+    print(f"disk afterwards         {use.disk_left >> 20} MiB")
+    print(f"load of the machine     {load:.1f} before, on {os.cpu_count()} cores")
+    for story in stories:
+        if story.fault:
+            print("fault:", story.fault)
 
 
 if __name__ == "__main__":

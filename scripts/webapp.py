@@ -19,7 +19,7 @@ from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.house import close_house, open_house
 from web.options import parse
 from web.routes import routes
-from web.session import uploaded_bytes
+from web.session import end_within, prepare, uploaded_bytes
 
 from aimless.errors import AimlessError
 
@@ -34,7 +34,9 @@ BASE = ("/" + str(st.get_option("server.baseUrlPath")).strip("/")).rstrip("/")
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """The models and the queue, as long as the server runs."""
+    end_within(seconds=5)
     open_house(options)
+    prepare()
     try:
         yield
     finally:

@@ -23,6 +23,8 @@ __all__ = ["work"]
 
 _BLOCK = 1 << 16
 _CHANNELS, _RATES = 8, (4000, 384_000)
+#: What libsndfile says of FLAC files without a length, as encoders write them that cannot seek.
+_UNKNOWN = 2**63 - 1
 #: Samples further from zero than this are taken for damage.
 _LARGEST = 1e10
 _Block = NDArray[np.float32]
@@ -83,10 +85,11 @@ def _check(block: _Block, frames: int, rate: int) -> None:
 
 
 def _open(path: Path) -> tuple[int, int, int, Iterator[_Block]]:
-    """Rate, channels, frames as far as the header tells, and blocks (n, channels)."""
+    """Rate, channels, frames as far as the header tells (or 0), and blocks (n, channels)."""
     try:
         with soundfile.SoundFile(path) as file:
-            return file.samplerate, file.channels, file.frames, _sound_blocks(path)
+            claimed = 0 if file.frames == _UNKNOWN else file.frames
+            return file.samplerate, file.channels, claimed, _sound_blocks(path)
     except soundfile.LibsndfileError:
         return _open_with_av(path)
 

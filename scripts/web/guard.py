@@ -43,6 +43,9 @@ class UploadGuard:
         if scope["type"] != "http" or scope["method"] != "PUT" or _UPLOAD not in scope["path"]:
             await self.app(scope, receive, send)
             return
+        await self._upload(scope, receive, _closing(send))
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         size = Headers(scope=scope).get("content-length", "")
         if size.isdecimal() and int(size) > self.largest + _FORM:
             text = f"The file is too large; up to {self.largest >> 20} MB are taken."
@@ -58,6 +61,17 @@ class UploadGuard:
             await (_BUSY if full else self.app)(scope, receive, send)
         finally:
             self._places.release()
+
+
+def _closing(send: Send) -> Send:
+    """Ends the connection after a refusal, instead of reading on what nobody wants."""
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            MutableHeaders(scope=message)["Connection"] = "close"
+        await send(message)
+
+    return send_more
 
 
 class SafeHeaders:

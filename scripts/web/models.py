@@ -14,7 +14,7 @@ from typing import Any
 from aimless.published import PUBLISHED
 from web.child import ENVIRONMENT, python
 
-__all__ = ["Catalogue", "Model", "find_checkpoints"]
+__all__ = ["Catalogue", "Model", "find_checkpoints", "title_of"]
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".th")
 #: Beside a checkpoint; its first line is shown.
@@ -132,15 +132,24 @@ class Catalogue:
         )
 
 
+def title_of(path: Path) -> str:
+    """The name of a file or folder; a run's folder says little without that of all its runs."""
+    if not path.is_dir():
+        return path.stem
+    runs = path.resolve().parent
+    if runs.name == "lightning_logs":
+        return f"{runs.parent.name}, {path.name.replace('_', ' ')}"
+    return path.name
+
+
 def _from_file(path: Path) -> Model:
-    title = path.name if path.is_dir() else path.stem
     folder = path if path.is_dir() else path.parent
     for name in _LICENCE_FILES:
         file = folder / name.format(stem=path.stem)
         if file.is_file():
             first = file.read_text(errors="replace").strip().partition("\n")[0]
-            return Model(str(path), title, first[:200] or _UNSTATED)
-    return Model(str(path), title, _UNSTATED)
+            return Model(str(path), title_of(path), first[:200] or _UNSTATED)
+    return Model(str(path), title_of(path), _UNSTATED)
 
 
 def _from_published(name: str) -> Model:

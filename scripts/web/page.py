@@ -34,7 +34,8 @@ def main() -> None:
         if take is not None:
             mixer(take, visit.token, _base())
         if visit.job is not None:
-            _show_job()
+            pause = _pause(visit, visit.job)
+            st.fragment(_show_job, run_every=pause)(pause)
         else:
             _settings(visit, visit.song, again=take is not None)
     st.caption(
@@ -95,18 +96,23 @@ def _show_song(visit: Visit, song: Song) -> None:
         st.rerun()
 
 
-@st.fragment(run_every=0.5)
-def _show_job() -> None:
+def _pause(visit: Visit, job: Job) -> float:
+    """Seconds until the page looks at a job again: the longer the queue, the less often."""
+    if job.state != "waiting":
+        return 0.5
+    return min(0.5 * (1 + visit.queue.position(job)), 5.0)
+
+
+def _show_job(pause: float) -> None:
     visit: Visit = st.session_state.visit
     job = visit.job
     if job is None:
         st.rerun()
         return
-    if job.state == "done":
-        st.rerun()
-    if job.finished:
+    if job.finished and job.state != "done":
         visit.job = None
         st.session_state.problem = job.error
+    if job.finished or _pause(visit, job) != pause:
         st.rerun()
     text, share = _progress(visit, job)
     st.progress(share, text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import signal
 from collections.abc import Callable
 
+import uvicorn
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-__all__ = ["forget_upload", "page_is_open", "uploaded_bytes"]
+__all__ = ["end_within", "forget_upload", "page_is_open", "prepare", "uploaded_bytes"]
 
 
 def page_is_open() -> Callable[[], bool]:
@@ -41,3 +44,19 @@ def uploaded_bytes() -> int:
         for stat in stats
         if getattr(stat, "category_name", "") == "UploadedFileManager"
     )
+
+
+def prepare() -> None:
+    """Import now what Streamlit would import while the first visitor waits for the mixer."""
+    importlib.import_module("pandas")
+
+
+def end_within(seconds: int) -> None:
+    """Let the server wait so long for downloads when it is told to end; it would wait for ever.
+
+    Streamlit makes the server itself, with no setting for this. By now the server has asked the
+    operating system for signals, which is how it is found.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(server, uvicorn.Server) and server.config.timeout_graceful_shutdown is None:
+        server.config.timeout_graceful_shutdown = seconds

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +17,7 @@ import torch
 
 pytest.importorskip("streamlit", reason="the extra `web` is not installed")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPTS = REPOSITORY / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))  # where `streamlit run scripts/webapp.py` finds the package
 
 from web.house import House  # noqa: E402
@@ -36,6 +28,7 @@ from aimless.models import HDemucs  # noqa: E402
 from aimless.network import WaveformNetwork  # noqa: E402
 from aimless.sources import MDX_SOURCES  # noqa: E402
 from tests.conftest import synthesise_stem  # noqa: E402
+from tests.web.running import Server, start_server, wait_for  # noqa: E402
 
 RATE = 44100
 CHROMIUM = "/usr/bin/chromium"
@@ -102,86 +95,12 @@ def visit(house):
     visit.close()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """What the condition gives as soon as that is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files in a folder, of which some may go away meanwhile."""
-    return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names)
-
-
-@dataclass
-class Server:
-    """A running server."""
-
-    url: str
-    process: subprocess.Popen
-    work: Path
-    log: Path
-
-    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(self.url + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-    def alive(self) -> bool:
-        return self.process.poll() is None and self.get("/_stcore/health")[0] == 200
-
-    def files(self) -> list[Path]:
-        """Visitors' files on disk."""
-        return [path for path in files_below(self.work) if path.name != "lock"]
-
-    def memory(self) -> int:
-        """Resident bytes of the server process."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
-def start_server(models: Path, work: Path, *words: str) -> Server:
-    """Run the app as a user does, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = work / "server.log"
-    command = [
-        *(sys.executable, "-m", "streamlit", "run", "scripts/webapp.py"),
-        *(f"--server.port={port}", "--server.headless=true", "--"),
-        *("--models", str(models), "--published", "--work", str(work / "work"), *words),
-    ]
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=file, stderr=file, env={**os.environ, "HOME": str(work)}
-        )
-    server = Server(f"http://127.0.0.1:{port}", process, work / "work", log)
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return server.alive()
-        except OSError:
-            return False
-
-    wait_for(answers, 60)
-    return server
-
-
 @pytest.fixture(scope="module")
 def server(models, tmp_path_factory) -> Iterator[Server]:
     """The app."""
     server = start_server(models, tmp_path_factory.mktemp("server"), "--keep-seconds", "1")
     yield server
-    server.process.terminate()
-    server.process.wait(30)
+    server.stop()
     assert not server.files()  # it tidies up
 
 

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from aimless import Separator
-from tests.web.conftest import song_bytes, split, upload, wait_for
+from tests.web.conftest import song_bytes, split, upload
+from tests.web.running import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,8 @@ from starlette.middleware import Middleware
 from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.routes import routes
 
-from tests.web.conftest import files_below, song_bytes, wait_for
+from tests.web.conftest import song_bytes
+from tests.web.running import files_below, wait_for
 
 FORMATS = {"wav-float": 1e-7, "wav-24": 2**-22, "wav-16": 2**-14, "flac": 2**-22, "mp3": None}
 

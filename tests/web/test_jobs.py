@@ -15,7 +15,8 @@ from web.jobs import Busy
 from web.workplace import Workplace
 
 from aimless import Separator
-from tests.web.conftest import RATE, song_bytes, start_server, wait_for
+from tests.web.conftest import RATE, song_bytes
+from tests.web.running import start_server, wait_for
 
 
 def tone(frequency: float, seconds: float = 5.0) -> io.BytesIO:

@@ -11,7 +11,8 @@ from web import demo_song
 from web.jobs import Busy
 from web.models import Model
 
-from tests.web.conftest import SCRIPTS, song_bytes, wait_for
+from tests.web.conftest import SCRIPTS, song_bytes
+from tests.web.running import wait_for
 
 
 @pytest.fixture

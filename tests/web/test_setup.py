@@ -13,13 +13,14 @@ import threading
 import pytest
 import torch
 from web import describe
-from web.models import find_checkpoints
+from web.models import find_checkpoints, title_of
 from web.options import Limits, parse
 from web.pictures import Outline, spectrogram
 
 from aimless.errors import ConfigError
 from aimless.published import PUBLISHED
-from tests.web.conftest import REPOSITORY, SCRIPTS
+from tests.web.conftest import SCRIPTS
+from tests.web.running import REPOSITORY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -188,3 +189,6 @@ def test_models_are_found_in_the_root_folder_of_a_run(tmp_path):
     checkpoint.touch()
     assert find_checkpoints(tmp_path) == [tmp_path / "lightning_logs" / "version_0"]
     assert find_checkpoints(tmp_path / "lightning_logs") == find_checkpoints(tmp_path)
+    (run,) = find_checkpoints(tmp_path)
+    assert title_of(run) == f"{tmp_path.name}, version 0"
+    assert title_of(checkpoint) == "last"

@@ -4,6 +4,7 @@ import { Player } from "./player.js";
 import { Track } from "./track.js";
 
 const STEP = 5; // seconds that an arrow key moves
+const PAUSE = 50; // milliseconds between two looks at the clock; more often drains batteries
 const ICONS = { play: "M7 4 L20 12 L7 20 Z", pause: "M6 4 H10 V20 H6 Z M14 4 H18 V20 H14 Z" };
 const mounted = new WeakMap();
 
@@ -41,7 +42,6 @@ class Mixer {
     this.wireDownloads();
     this.applyLevels();
     this.showView();
-    this.frame = requestAnimationFrame(() => this.follow());
     this.keys = (event) => this.onKey(event);
     document.addEventListener("keydown", this.keys);
     this.sizes = new ResizeObserver(() => this.redraw());
@@ -49,7 +49,7 @@ class Mixer {
   }
 
   close() {
-    cancelAnimationFrame(this.frame);
+    clearTimeout(this.timer);
     document.removeEventListener("keydown", this.keys);
     this.sizes.disconnect();
     this.player.close();
@@ -164,6 +164,7 @@ class Mixer {
   useLoop(on) {
     this.player.setLoop(on ? this.loop : null);
     this.find(".loop").setAttribute("aria-pressed", String(on));
+    this.element.classList.toggle("looping", on);
     const shares = on ? this.loop.map((frame) => frame / this.data.frames) : [0, 0];
     this.element.style.setProperty("--loop-from", shares[0]);
     this.element.style.setProperty("--loop-to", shares[1]);
@@ -174,7 +175,7 @@ class Mixer {
     this.find(".play").setAttribute("aria-label", playing ? "Pause" : "Play");
     this.find(".icon").setAttribute("d", playing ? ICONS.pause : ICONS.play);
     this.find(".message").textContent = message;
-    this.showTime();
+    this.follow();
   }
 
   showTime() {
@@ -187,9 +188,11 @@ class Mixer {
     this.element.style.setProperty("--at", now / frames);
   }
 
+  // Show the time, again and again as long as it plays.
   follow() {
-    if (this.player.playing) this.showTime();
-    this.frame = requestAnimationFrame(() => this.follow());
+    clearTimeout(this.timer);
+    this.showTime();
+    if (this.player.playing) this.timer = setTimeout(() => this.follow(), PAUSE);
   }
 
   onKey(event) {

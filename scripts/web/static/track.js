@@ -17,9 +17,8 @@ export class Track {
     this.element.setAttribute("aria-label", index ? this.name : "The whole song");
     this.find(".name").textContent = index ? this.name : "song";
     this.find(".name").title = this.name;
-    const image = this.find("img");
-    image.src = `${data.address}/picture/${index}?${data.version}`;
-    image.alt = `Spectrogram of ${this.name}`;
+    this.find("img").alt = `Spectrogram of ${this.name}`;
+    this.pictureAddress = `${data.address}/picture/${index}?${data.version}`;
     this.drawGrid(data);
     this.label(changed);
   }
@@ -75,6 +74,7 @@ export class Track {
   show(spectrogram) {
     this.find("canvas").hidden = spectrogram;
     this.find("img").hidden = !spectrogram;
+    if (spectrogram) this.find("img").src = this.pictureAddress; // not before it is looked at
     this.find(".grid").hidden = !spectrogram;
   }
 
