@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aimless.augment.base import CudaBase, fit
+from aimless.augment.base import CudaBase
+from aimless.augment.frames import Spectra, overlap_add
 from aimless.augment.lazy import LazyStems
-from aimless.augment.vocoder import overlap_add, phase_vocoder, stretched_frames
+from aimless.augment.vocoder import phase_vocoder, stretched_frames
 from aimless.errors import ConfigError
-from aimless.transforms import STFT, Resample
+from aimless.transforms import STFT, Resample, at_least_float32, no_autocast
 
 __all__ = ["RandomPitch", "pitch_percentage"]
 
@@ -105,8 +106,13 @@ class RandomPitch(CudaBase):
         result = torch.empty_like(x)
         for begin in range(0, len(x), together):
             part = slice(begin, begin + together)
-            shifted = [fit(y, x.shape[-1]) for y in self._shift(x[part], ratios[part])]
-            torch.cat(shifted, out=result[part])
+            first = begin
+            for shifted in self._shift(x[part], ratios[part]):
+                place = result[first : first + len(shifted)]
+                samples = min(x.shape[-1], shifted.shape[-1])
+                place[..., :samples] = shifted[..., :samples]
+                place[..., samples:] = 0
+                first += len(shifted)
         return result
 
     @torch.no_grad()
@@ -116,17 +122,18 @@ class RandomPitch(CudaBase):
         Returns:
             For each ratio, its stems (n, channels, any).
         """
-        spec = self.stft(x)
-        stretches = [Fraction(ratio, 100) for ratio in ratios]
-        counts = [stretched_frames(spec.shape[-1], stretch) for stretch in stretches]
-        hop = self.stft.hop_length
-        spec = phase_vocoder(spec, stretches, hop, self.double_phase)
-        waves = overlap_add(spec, self.stft.window_like(spec.real), hop, counts)
+        channels, hop = x.shape[1], self.stft.hop_length
+        with no_autocast(x):
+            spectra = Spectra(at_least_float32(x).flatten(0, 1), self.stft)
+            stretches = [Fraction(ratio, 100) for ratio in ratios for _ in range(channels)]
+            counts = [stretched_frames(spectra.count, stretch) for stretch in stretches]
+            blocks = phase_vocoder(spectra, spectra.count, stretches, hop, self.double_phase)
+            waves = overlap_add(blocks, self.stft, counts).unflatten(0, (-1, channels))
         shifted, begin = [], 0
         for ratio, same in itertools.groupby(ratios):
             end = begin + len(list(same))
             # a single frame still stands for the samples up to where the next one would be
-            length = max(counts[begin] - 1, 1) * hop
+            length = max(counts[begin * channels] - 1, 1) * hop
             shifted.append(self.resamplers[str(ratio)](waves[begin:end, :, :length]))
             begin = end
         return shifted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ import torch
 
 from aimless import draws
 from aimless.augment import CudaBase, RandomPitch, SpeedPerturb
-from aimless.augment.pitch import pitch_percentage
-from aimless.augment.vocoder import overlap_add, phase_vocoder
 from aimless.errors import ConfigError
-from aimless.transforms import STFT, Resample
+from aimless.transforms import Resample
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -222,108 +219,3 @@ class TestSpeed:
     def test_arguments(self, arguments):
         with pytest.raises(ConfigError):
             SpeedPerturb(**arguments)
-
-
-class TestPitch:
-    @pytest.mark.parametrize("shift", [-7, -2, -1, 1, 5])
-    @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-    def test_phase_vocoder_is_torchaudio(self, shift, dtype):
-        functional = pytest.importorskip("torchaudio").functional
-        stretch = Fraction(pitch_percentage(shift), 100)
-        spec = STFT(256, 64)(noise(2, 3, 3000).double()).to(dtype)
-        advance = torch.linspace(0, math.pi * 64, 129, dtype=spec.real.dtype)[:, None]
-        expected = functional.phase_vocoder(spec, float(1 / stretch), advance)
-        ours = phase_vocoder(spec, [stretch] * 2, 64)
-        # the last bit of a phase of 64 pi radians in each of 50 frames
-        tolerance = 1e-9 if dtype == torch.complex128 else 2e-3
-        torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance * spec.abs().max())
-
-    @pytest.mark.parametrize("frames", [1, 2, 7, 50])
-    @pytest.mark.parametrize("percent", [50, 90, 106, 200])
-    def test_phase_vocoder_by_its_definition(self, frames, percent):
-        spec = torch.complex(noise(5, frames), noise(5, frames, seed=1)).to(torch.complex128)
-        padded = np.concatenate([spec.numpy(), np.zeros((5, 1))], axis=1)
-        steps = math.ceil(Fraction(frames * percent, 100))
-        phase, expected = np.angle(padded[:, 0]), []
-        for k in range(steps):
-            left, rest = divmod(Fraction(100 * k, percent), 1)
-            magnitude = (1 - float(rest)) * np.abs(padded[:, left])
-            magnitude += float(rest) * np.abs(padded[:, left + 1])
-            expected.append(magnitude * np.exp(1j * phase))
-            phase += np.angle(padded[:, left + 1]) - np.angle(padded[:, left])
-        others = [Fraction(1), Fraction(percent, 100), Fraction(3)]
-        result = phase_vocoder(spec.expand(3, 1, -1, -1), others, hop_length=3)[1, 0]
-        np.testing.assert_allclose(
-            result[:, :steps], np.stack(expected, axis=1), rtol=0, atol=1e-10
-        )
-        assert not result[:, steps:].any()
-
-    def test_all_ratios_together_equal_one_at_a_time(self):
-        stems = noise(6, 3, 2, 5000)
-        augment = pitch(semitones=[-7, -2, 0, 1, 5], p=0.8)
-        together = augment(stems, draws.generator(4))
-        key = int(draws.generator(4).integers(2**63))
-        table = draws.generator("stems", key).random((18, 2))
-        for stem, (drawn, pick) in enumerate(table):
-            x = stems.flatten(0, 1)[stem : stem + 1]
-            choice = augment.choices[int(pick * 5)]
-            if drawn < 0.8 and choice:
-                y = augment.transform(x, choice)[..., :5000]
-                x = torch.nn.functional.pad(y, (0, 5000 - y.shape[-1]))
-            torch.testing.assert_close(together.flatten(0, 1)[stem], x[0], rtol=0, atol=1e-5)
-
-    @pytest.mark.parametrize(("n_fft", "hop"), [(128, 32), (128, 50), (130, 60), (64, 1)])
-    def test_overlap_add_is_torch_istft(self, n_fft, hop):
-        stft = STFT(n_fft, hop)
-        spec = stft(noise(2, 3, 1000))
-        counts = [spec.shape[-1] // 2, spec.shape[-1]]
-        spec[0, ..., counts[0] :] = 0
-        waves = overlap_add(spec, stft.window, hop, counts)
-        for item, count in enumerate(counts):
-            length = (count - 1) * hop
-            expected = stft.inverse(spec[item, ..., :count], length)
-            torch.testing.assert_close(waves[item, :, :length], expected, rtol=0, atol=2e-5)
-
-    def test_double_phase_keeps_the_accuracy_of_long_signals(self):
-        x = noise(1, 1, 132300)
-        options = {"n_fft": 2048, "hop_length": 512, "semitones": [2]}
-        exact = pitch(**options).transform(x.double(), 2)
-        error = {}
-        for double_phase in (False, True):
-            y = pitch(**options, double_phase=double_phase).transform(x, 2)
-            assert y.dtype == torch.float32
-            error[double_phase] = 20 * torch.log10((y - exact).norm() / exact.norm()).item()
-        # what is left comes from bins that are almost silent, whose phase is rounding
-        assert error[True] < -65
-        assert error[False] > -50
-
-    @pytest.mark.parametrize("shift", [-2, -1, 1, 2])
-    def test_tone_moves_and_keeps_its_length(self, shift):
-        time = torch.arange(22050) / 22050
-        # a cosine goes on smoothly in its reflection, before the first sample
-        tone = torch.cos(2 * torch.pi * 1000 * time)[None, None, None]
-        augment = RandomPitch([shift], p=1.0)
-        y = augment(tone, draws.generator(0))[0, 0, 0]
-        assert y.shape == time.shape
-        inside = y[2000:18000]
-        peak = torch.fft.rfft(inside * torch.hann_window(16000)).abs().argmax() * 22050 / 16000
-        assert peak.item() == pytest.approx(10 * pitch_percentage(shift), abs=2)
-        assert inside.square().mean().item() == pytest.approx(0.5, rel=0.02)
-
-    def test_percentages_are_even(self):
-        for tenth in range(-240, 241):
-            ratio = pitch_percentage(tenth / 10)
-            assert ratio % 2 == 0
-            assert abs(ratio - 100 * 2 ** (tenth / 120)) <= 1
-
-    def test_published_list_names_a_shift_twice(self):
-        augment = RandomPitch([-1, 1, 0, 1, 2])
-        assert augment.choices.count(1) == 2
-
-    @pytest.mark.parametrize(
-        "arguments",
-        [{"semitones": []}, {"semitones": [25]}, {"n_fft": 7}, {"hop_length": 0}, {"p": 2}],
-    )
-    def test_arguments(self, arguments):
-        with pytest.raises(ConfigError):
-            RandomPitch(**arguments)
