@@ -28,8 +28,8 @@ from synthetic.learning import (
     BASELINE,
     Curve,
     draw,
-    gains,
     insert,
+    means,
     read_curves,
     read_scores,
     table,
@@ -42,8 +42,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: Model -> what to call it; its config is cfg/experiment/<model>.yaml.
 MODELS = {"xumx": "X-UMX", "bandsplit_rnn": "Band-split RNN", "hdemucs": "Hybrid Demucs"}
 _GENERATOR = "python scripts/make_synthetic_dataset.py"
-#: Mean SDR above that of the mixture that every model must reach, in dB.
-LEAST_GAIN = 3.0
+#: What every model must reach in mean SDR: dB above the mixture, and above that of silence, 0 dB.
+LEAST_GAIN, LEAST_SDR = 3.0, 0.0
 DOCUMENT, PICTURE = REPOSITORY / "docs/experiments.md", REPOSITORY / "docs/pictures/learning.png"
 
 
@@ -191,7 +191,7 @@ def _report(options: argparse.Namespace, seconds: float) -> None:
     if options.quick:
         _require_falling_losses({model: named["train/loss"] for model, named in curves.items()})
     else:
-        _require_gains(gains(scores))
+        require_learning(means(scores))
 
 
 def _require_falling_losses(losses: dict[str, Curve]) -> None:
@@ -202,11 +202,26 @@ def _require_falling_losses(losses: dict[str, Curve]) -> None:
             raise NumericalError(f"{model}: the loss did not fall, {first:.3g} to {last:.3g}")
 
 
-def _require_gains(found: dict[str, float]) -> None:
-    for model, gain in found.items():
+def require_learning(sdr: dict[str, float]) -> None:
+    """Check that models separate.
+
+    Args:
+        sdr: mean SDR of the mixture and of each model on unseen songs, dB.
+
+    Raises:
+        NumericalError: a model is not better than silence, or not clearly than the mixture.
+    """
+    for model in (name for name in sdr if name != BASELINE):
+        gain = sdr[model] - sdr[BASELINE]
+        if not sdr[model] > LEAST_SDR:
+            raise NumericalError(
+                f"{model}: mean SDR {sdr[model]:.2f} dB on unseen songs, wanted above "
+                f"{LEAST_SDR:g} dB, which silence has"
+            )
         if not gain >= LEAST_GAIN:
             raise NumericalError(
-                f"{model}: {gain:.2f} dB above the mixture, wanted at least {LEAST_GAIN:g}"
+                f"{model}: mean SDR {gain:.2f} dB above the mixture on unseen songs, wanted at "
+                f"least {LEAST_GAIN:g} dB"
             )
 
 

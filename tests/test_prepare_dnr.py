@@ -24,7 +24,7 @@ RATE = 44100
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    formats = ("wav", "flac", "aiff", "ogg")
+    formats = ("wav", "flac", "aiff", "ogg", "mp3")
     return write_collections(tmp_path_factory.mktemp("collections"), formats)
 
 

@@ -27,8 +27,8 @@ __all__ = [
     "Curve",
     "Scores",
     "draw",
-    "gains",
     "insert",
+    "means",
     "read_curves",
     "read_scores",
     "table",
@@ -75,14 +75,9 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
         raise DataError(f"{path}: no scores: {error}") from None
 
 
-def gains(scores: Scores) -> dict[str, float]:
-    """Mean SDR over sources of each model on the synthetic songs above that of the mixture, dB."""
-    rows = scores["synthetic"]
-    return {
-        model: sources[_ALL]["sdr"] - rows[BASELINE][_ALL]["sdr"]
-        for model, sources in rows.items()
-        if model != BASELINE
-    }
+def means(scores: Scores) -> dict[str, float]:
+    """Mean SDR over sources of the baseline and of each model on the synthetic songs, dB."""
+    return {name: sources[_ALL]["sdr"] for name, sources in scores["synthetic"].items()}
 
 
 def table(scores: Scores, titles: Mapping[str, str]) -> str:
