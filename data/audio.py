@@ -11,6 +11,7 @@ import os
 import numpy as np
 import soundfile
 
+from aimless.songs.sound_stream import told_frames
 from data.files import pcm
 from data.files.audio_file import (
     AudioFile,
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _BLOCK_FRAMES = 1 << 18
+_NO_LENGTH = "its header tells no length, as if written into a pipe; encode it again into a file"
 
 
 def info(path: PathLike) -> AudioFile:
@@ -51,6 +53,8 @@ def info(path: PathLike) -> AudioFile:
     with open_sound(path) as file:
         if file.frames == 0:
             raise AudioReadError(f"{printable(path)}: holds no audio (0 frames)")
+        if not told_frames(file):
+            raise AudioReadError(f"{printable(path)}: {_NO_LENGTH}")
         if chunk is None:
             _check_end(path, file)
         return AudioFile(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from aimless.errors import DataError
 from aimless.songs.audio_paths import printable
-from aimless.songs.sound_stream import SoundStream
+from aimless.songs.sound_stream import SoundStream, told_frames
 
 __all__ = ["MAX_CHANNELS", "RATES", "Song"]
 
@@ -87,11 +87,12 @@ class Song:
         _check_file(path, name)
         try:
             with soundfile.SoundFile(_native(path)) as file:
-                rate, channels, frames = file.samplerate, file.channels, file.frames
+                rate, channels, frames = file.samplerate, file.channels, told_frames(file)
+                empty = file.frames == 0
                 _warn_if_cut(name, file.extra_info)
         except soundfile.LibsndfileError as error:
             return _open_with_av(path, name, _reason(error), fix_nonfinite)
-        if frames == 0:
+        if empty:
             raise DataError(f"{name}: holds no audio (0 frames)")
         return cls(name, rate, channels, frames, lambda: _sound_blocks(path, name), fix_nonfinite)
 
@@ -222,7 +223,7 @@ def _sound_blocks(path: Path, name: str) -> Iterator[_Block]:
                 break
             done += len(block)
             yield np.ascontiguousarray(block.T)
-        if done < file.frames:
+        if done < told_frames(file):
             logger.warning(
                 "%s: cut off: the header promises %d frames, %d are there",
                 *(name, file.frames, done),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import soundfile
 
-__all__ = ["SoundStream"]
+__all__ = ["SoundStream", "told_frames"]
+
+#: What libsndfile says of a FLAC file without a length, as encoders write into a pipe.
+_UNKNOWN = 2**63 - 1
 
 
 class SoundStream(soundfile.SoundFile):
@@ -17,3 +20,8 @@ class SoundStream(soundfile.SoundFile):
     def seekable(self) -> bool:
         """It can only be read on."""
         return False
+
+
+def told_frames(file: soundfile.SoundFile) -> int:
+    """How many frames the header promises; 0 if it does not tell."""
+    return 0 if file.frames == _UNKNOWN else file.frames

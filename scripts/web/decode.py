@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from aimless.errors import DataError
-from aimless.songs.sound_stream import SoundStream
+from aimless.songs.sound_stream import SoundStream, told_frames
 from aimless.songs.stem_format import StemFormat
 from web.child import answer
 from web.sniff import sniff
@@ -23,8 +23,6 @@ __all__ = ["work"]
 
 _BLOCK = 1 << 16
 _CHANNELS, _RATES = 8, (4000, 384_000)
-#: What libsndfile says of FLAC files without a length, as encoders write them that cannot seek.
-_UNKNOWN = 2**63 - 1
 #: Samples further from zero than this are taken for damage.
 _LARGEST = 1e10
 _Block = NDArray[np.float32]
@@ -88,8 +86,7 @@ def _open(path: Path) -> tuple[int, int, int, Iterator[_Block]]:
     """Rate, channels, frames as far as the header tells (or 0), and blocks (n, channels)."""
     try:
         with soundfile.SoundFile(path) as file:
-            claimed = 0 if file.frames == _UNKNOWN else file.frames
-            return file.samplerate, file.channels, claimed, _sound_blocks(path)
+            return file.samplerate, file.channels, told_frames(file), _sound_blocks(path)
     except soundfile.LibsndfileError:
         return _open_with_av(path)
 

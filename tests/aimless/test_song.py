@@ -11,6 +11,7 @@ from aimless.errors import DataError
 from aimless.songs.audio_paths import find_songs
 from aimless.songs.song import Song
 from tests.aimless.engine_parts import encode, noise, write
+from tests.audio_parts import forget_length
 
 
 def samples_of(song):
@@ -144,6 +145,16 @@ def test_a_damaged_flac_file_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"song\.flac: cut off or damaged after \d\.\d s"):
         samples_of(Song.open(path))
+
+
+def test_a_flac_file_without_a_length_is_read_to_its_end(tmp_path, caplog):
+    path = write(tmp_path / "song.flac", noise(200_000), 44_100)
+    whole = samples_of(Song.open(path))
+    forget_length(path)
+    song = Song.open(path)
+    assert song.frames == 0
+    np.testing.assert_array_equal(samples_of(song), whole)
+    assert not caplog.text
 
 
 def test_whole_files_are_not_called_cut_off(tmp_path, caplog):

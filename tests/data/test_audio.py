@@ -19,6 +19,7 @@ from aimless.errors import DataError
 from data import audio
 from data.audio import AudioReadError
 from data.files.riff import find_data
+from tests.audio_parts import forget_length
 
 RATE = 44100
 FRAMES = 4000
@@ -161,6 +162,13 @@ def test_cut_flac_is_found(tmp_path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(AudioReadError, match=r"a\.flac"):
+        audio.info(path)
+
+
+def test_a_flac_file_without_a_length_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", noise(RATE), "FLAC")
+    forget_length(path)
+    with pytest.raises(AudioReadError, match=r"a\.flac: its header tells no length"):
         audio.info(path)
 
 
