@@ -137,7 +137,11 @@ class _SourceScore(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The mean over sources under the score's name, and `<name>_<source>` for each."""
-        means = self.total / self.count  # 0 / 0 is NaN: nothing to score
+        return self.name(self.total, self.count)
+
+    def name(self, total: Tensor, count: Tensor) -> dict[str, Tensor]:
+        """What `compute` gives for other sums of scores and numbers of them, (sources,) each."""
+        means = total / count  # 0 / 0 is NaN: nothing to score
         named = {f"{self.score_name}_{name}": mean for name, mean in zip(self.sources, means)}
         return {self.score_name: means.nanmean(), **named}
 

@@ -34,16 +34,19 @@ class Stopped(SystemExit):
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(*others: int) -> Iterator[None]:
     """Within it, SIGINT raises KeyboardInterrupt, and SIGTERM SystemExit with status 143.
 
     A SIGINT that is ignored, as in a shell's background jobs, stays so. Threads other than the
     main one may not set handlers; there nothing changes.
+
+    Args:
+        others: numbers of signals that mean what SIGTERM does.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [signal.SIGTERM]
+    numbers = [signal.SIGTERM, *others]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, _stop) for number in numbers}
@@ -60,7 +63,7 @@ def check() -> None:
 
     Raises:
         KeyboardInterrupt: after SIGINT.
-        SystemExit: after SIGTERM.
+        SystemExit: after any other.
     """
     if _received:
         _raise(_received[0])
@@ -74,4 +77,4 @@ def _stop(number: int, frame: object) -> None:
 def _raise(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + signal.SIGTERM)

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import ClassVar
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -212,3 +214,24 @@ def test_a_checkpoint_says_what_it_holds_as_plain_data(musdb_root, tmp_path):
     assert resume["processes"] == len(resume["random"]) == 1
     del resume["random"]
     json.dumps(resume)
+
+
+class Windows(pl.Callback):
+    """Collects how far the window of the STFT is from what it should be, in each validation."""
+
+    seen: ClassVar[list[float]] = []
+
+    def on_validation_batch_start(self, trainer, pl_module, *args, **kwargs):
+        window = pl_module.spec.window
+        self.seen.append((window - torch.hann_window(len(window))).abs().max().item())
+
+
+def test_what_checkpoints_leave_out_is_not_averaged(musdb_root, tmp_path):
+    """Or scores would depend on how often a run was begun."""
+    averaging = {**AVERAGING, "init_args": {"decay": 0.7}}
+    probe = {"class_path": f"{__name__}.Windows"}
+    Windows.seen.clear()
+    config = configure(musdb_root, tmp_path, [averaging, probe], trainer__max_epochs=2)
+    assert main("fit", "--config", config) == 0
+    assert len(Windows.seen) > 2
+    assert set(Windows.seen) == {0.0}

@@ -12,12 +12,11 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import ArgumentError, Namespace, set_loader
+from jsonargparse import ArgumentError, set_loader
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -28,14 +27,26 @@ from aimless.config import accepted_arguments, parse_yaml, share_settings
 from aimless.errors import ConfigError, DataError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
 from aimless.lightning.excerpts import LogExcerpts
-from aimless.lightning.failures import is_out_of_memory, out_of_memory
+from aimless.lightning.failures import (
+    disk_full,
+    is_disk_full,
+    is_out_of_memory,
+    out_of_memory,
+    unused_weights,
+)
 from aimless.lightning.guard import NonFiniteGuard
 from aimless.lightning.help import SUBCOMMANDS
+from aimless.lightning.launched import follow_launcher
 from aimless.lightning.messages import explain, locate
+from aimless.lightning.processes import Processes
 from aimless.lightning.progress import AudioProgressBar
+from aimless.lightning.random_state import SeedBatches
 from aimless.lightning.resume import check_checkpoint, choose_checkpoint
 from aimless.lightning.run import config_files
+from aimless.lightning.run_config import SaveConfig
 from aimless.lightning.saving import SaveRun
+from aimless.lightning.sharding import ShardedStrategy
+from aimless.lightning.sync_batch_norm import layer_sync
 from aimless.lightning.throughput import Throughput
 from aimless.lightning.watch import TrainingWatch
 from aimless.lightning.writer import StemWriter
@@ -50,43 +61,6 @@ def _subparser(name: str) -> dict[str, Any]:
         "allow_abbrev": False,
         "exit_on_error": False,
     }
-
-
-class SaveConfig(pl.Callback):
-    """Saves the resolved config as `config.yaml` beside the checkpoints, and in each of them.
-
-    A checkpoint carries its config as YAML text under the key `config`, so that it can be
-    rebuilt by itself and still loads with `weights_only=True`.
-
-    Args:
-        parser: of the subcommand.
-        config: the parsed config.
-    """
-
-    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
-        self.text = parser.dump(config, skip_unset=False)
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file when a run begins; by now the checkpoint folder is known."""
-        if isinstance(io := trainer.strategy.checkpoint_io, AtomicCheckpointIO):
-            io.hooks.append(self.add)
-        folder = getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.log_dir
-        if folder is None or getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
-            return
-        os.makedirs(folder, exist_ok=True)
-        temporary = Path(folder) / ".config.yaml.part"
-        temporary.write_text(self.text, encoding="utf-8")
-        os.replace(temporary, Path(folder) / "config.yaml")
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Put the config into the checkpoint."""
-        self.add(checkpoint)
-
-    def add(self, checkpoint: dict[str, Any]) -> None:
-        """Put the config into a checkpoint, also one that holds weights only."""
-        checkpoint["config"] = self.text
 
 
 class SeparationCLI(LightningCLI):
@@ -124,6 +98,7 @@ class SeparationCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what guards training, what validation logs and what `predict` writes."""
         parser.add_lightning_class_args(NonFiniteGuard, "guard")
+        parser.add_lightning_class_args(Processes, "processes")
         parser.add_lightning_class_args(SaveRun, "saving")
         parser.add_lightning_class_args(TrainingWatch, "watch")
         parser.add_lightning_class_args(Throughput, "throughput")
@@ -207,30 +182,55 @@ class SeparationCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             saving = self._get(self.config_init, "saving")
-            kwargs["plugins"] = [*plugins, AtomicCheckpointIO(saving.async_save)]
+            plugins = [*plugins, AtomicCheckpointIO(saving.async_save)]
+        kwargs["plugins"] = [*plugins, *layer_sync(trainer.get("sync_batchnorm"))]
+        kwargs |= follow_launcher(trainer)
         callbacks = trainer.get("callbacks") or []
         given = callbacks if isinstance(callbacks, list) else [callbacks]
+        kwargs["callbacks"] = [SeedBatches(), *given]
         if trainer.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in given
         ):
-            kwargs["callbacks"] = [*given, AudioProgressBar()]
+            kwargs["callbacks"].append(AudioProgressBar())
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+            text = " ".join(str(error).split())
+            hint = (
+                f"; {ShardedStrategy.strategy_name} does not" if "strategy `fsdp`" in text else ""
+            )
+            raise ConfigError(f"trainer: {text}{hint}") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
-        try:
-            super()._run_subcommand(subcommand)
-        except Exception as error:
-            saving = self._get(self.config_init, "saving")
-            if subcommand == "fit" and (stopped := saving.stopped_by(self.trainer)):
-                raise stopped from error  # what a signal did to a loader process, for instance
-            if is_out_of_memory(error):
-                raise out_of_memory(self.trainer, self.datamodule) from error
-            if isinstance(error, DataError) and "do not fit" in str(error):
-                raise DataError(f"{error}{self._differing_argument()}") from error
-            raise
+        processes = self._get(self.config_init, "processes")
+        with processes.together(self.trainer):
+            try:
+                super()._run_subcommand(subcommand)
+            except Exception as error:
+                ended = self._explain(subcommand, processes, error)
+                if ended is None:
+                    raise
+                raise ended from error
+
+    def _explain(
+        self, subcommand: str, processes: Processes, error: Exception
+    ) -> BaseException | None:
+        """What an error means that is not for the user as it is; None for any other."""
+        saving = self._get(self.config_init, "saving")
+        stopped = saving.stopped_by(self.trainer) if subcommand == "fit" else None
+        if lost := processes.lost(self.trainer, error, stopped is not None):
+            return lost
+        if stopped is not None:
+            return stopped  # what a signal did to a loader process, for instance
+        if is_out_of_memory(error):
+            return out_of_memory(self.trainer, self.datamodule)
+        if isinstance(error, OSError) and is_disk_full(error):
+            return disk_full(self.trainer, error)
+        if "find_unused_parameters" in str(error):  # DDP's page about it
+            return unused_weights()
+        if isinstance(error, DataError) and "do not fit" in str(error):
+            return DataError(f"{error}{self._differing_argument()}")
+        return None
 
     def _differing_argument(self) -> str:
         """Where the network of the checkpoint's config differs from that of this run."""
@@ -287,6 +287,8 @@ def _quiet_lightning() -> None:
     """Silence advertisements, and advice that does not apply here."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    saving = logging.getLogger("lightning.pytorch.trainer.connectors.checkpoint_connector")
+    saving.addFilter(lambda record: "was not set" not in record.getMessage())
     for message in (
         ".*does not have many workers.*",
         ".*number of training batches.*smaller than the logging interval.*",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aimless.errors import DataError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
+from aimless.lightning.sharding import ShardedStrategy
 
 __all__ = ["Seen", "StepDumps"]
 
@@ -60,13 +61,14 @@ class StepDumps:
         """Write a dump of a step whose weights are still, or again, those before it.
 
         Args:
-            trainer: of the run; one without a folder gets no dump.
+            trainer: of the run; one without a folder gets no dump, nor one whose processes hold
+                a share of the weights each.
             pl_module: the separator.
             seen: the batches in question; those without audio are read again.
             said: what went wrong, for people.
         """
         folder = _run_folder(trainer)
-        if not self.left or folder is None:
+        if not self.left or folder is None or isinstance(trainer.strategy, ShardedStrategy):
             return
         self.left -= 1
         batches = [entry for one in seen[-_MOST_BATCHES:] if (entry := _entry(trainer, one))]

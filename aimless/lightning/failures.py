@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from aimless.errors import ConfigError
+from aimless.errors import ConfigError, DataError
+from aimless.lightning.usage import peak_memory
 
-__all__ = ["is_out_of_memory", "out_of_memory"]
+__all__ = ["disk_full", "is_disk_full", "is_out_of_memory", "out_of_memory", "unused_weights"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -27,7 +31,7 @@ def out_of_memory(trainer: pl.Trainer, data: Any) -> ConfigError:
         data: its data module; its `batch_size` and `seq_duration` are named, if it has them.
     """
     device = trainer.strategy.root_device
-    peak = f"; peak {_peak_gib(device):.1f} GiB on {device}"
+    peak = f"; peak {peak_memory(device) / 2**30:.1f} GiB on {device}"
     batch, seconds = (getattr(data, name, None) for name in ("batch_size", "seq_duration"))
     what = f", batches of {batch}" if batch else ""
     what += f" segments of {seconds:g} s" if batch and seconds else ""
@@ -37,9 +41,23 @@ def out_of_memory(trainer: pl.Trainer, data: Any) -> ConfigError:
     )
 
 
-def _peak_gib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # not on Windows
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a file had no room: on its disk, in a quota, or below a limit on its size."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+def disk_full(trainer: pl.Trainer, error: OSError) -> DataError:
+    """What could not be written. Checkpoints try again (`AtomicCheckpointIO`); logs do not."""
+    what = error.filename or f"a log or another file of the run in {trainer.default_root_dir}"
+    return DataError(
+        f"{what} could not be written at step {trainer.global_step}: {error.strerror}; "
+        "--ckpt_path last goes on from the last save"
+    )
+
+
+def unused_weights() -> ConfigError:
+    """What DDP says on a page of its own, for which it is recognised by the setting's name."""
+    return ConfigError(
+        "trainer.strategy: the loss of a step did not depend on some weights of the network; "
+        "ddp_find_unused_parameters_true allows that"
+    )

@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 
 from aimless.errors import ConfigError, NumericalError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
+from aimless.lightning.collectives import add_up
 from aimless.lightning.dump import Seen, StepDumps
+from aimless.lightning.probes import local
 from aimless.lightning.random_state import random_state
 
 __all__ = ["NonFiniteGuard"]
@@ -123,9 +125,7 @@ class NonFiniteGuard(pl.Callback):
         self._batches, self._bad_losses, self._seen = [], {}, []
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients_bad = None if scaled else _any_gradient_bad(pl_module)
-        bad, loss_bad, mine = _decide(
-            trainer, pl_module.device, list(losses.values()), gradients_bad
-        )
+        bad, loss_bad, mine = _decide(pl_module.device, list(losses.values()), gradients_bad)
         if bad:
             pl_module.zero_grad(set_to_none=True)
             # torch cannot clip by value where no gradients are
@@ -226,23 +226,21 @@ def _without_audio(batch: Any) -> Any:
 def _any_gradient_bad(module: nn.Module) -> Tensor | None:
     """Bool scalar on the device; None without gradients."""
     gradients = [
-        # the squares of float16 overflow too early
-        parameter.grad.float() if parameter.grad.dtype == torch.float16 else parameter.grad
-        for parameter in module.parameters()
-        if parameter.grad is not None
+        local(parameter.grad) for parameter in module.parameters() if parameter.grad is not None
     ]
+    # the squares of float16 overflow too early
+    gradients = [one.float() if one.dtype == torch.float16 else one for one in gradients]
     # The 2-norm is the quickest pass over memory that keeps NaN and infinity. A gradient whose
     # square overflows is caught as well: it would do so in the second moments of Adam.
     return ~get_total_norm(gradients).isfinite() if gradients else None
 
 
 def _decide(
-    trainer: pl.Trainer, device: torch.device, losses: list[Tensor], gradients: Tensor | None
+    device: torch.device, losses: list[Tensor], gradients: Tensor | None
 ) -> tuple[bool, bool, list[bool]]:
     """One decision for all ranks, with one read from the device.
 
     Args:
-        trainer: knows the other ranks.
         device: of this rank.
         losses: whether each loss of this rank is bad; bool scalars.
         gradients: whether a gradient is bad; None if that is not asked.
@@ -254,7 +252,7 @@ def _decide(
     mine = torch.stack([none, *losses])
     loss_bad = mine.any()
     bad = loss_bad if gradients is None else loss_bad | gradients.to(device)
-    shared = trainer.strategy.reduce(torch.stack([bad, loss_bad]).float(), reduce_op="sum")
+    shared = add_up(torch.stack([bad, loss_bad]).float())
     verdict = torch.cat([shared, mine.float()]).tolist()
     return verdict[0] > 0, verdict[1] > 0, [value > 0 for value in verdict[3:]]
 

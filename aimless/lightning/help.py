@@ -50,6 +50,7 @@ _TRAINING = """\
   --trainer.accumulate_grad_batches N   batches per optimizer step
   --trainer.check_val_every_n_epoch N   epochs between validations
   --trainer.fast_dev_run N     N batches of everything, saving nothing: a trial
+  --processes.timeout S        seconds after which a process takes the others for dead (120)
   --guard.limit N              steps in a row with numbers that are not finite, to stop after
   --excerpts.count N           excerpts that each validation logs as audio and pictures
   --excerpts.seconds S         their length

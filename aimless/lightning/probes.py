@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-__all__ = ["Parts", "energies", "find_parts", "gradient_norm", "probe_weights", "target_stems"]
+__all__ = [
+    "Parts",
+    "energies",
+    "find_parts",
+    "gradient_norm",
+    "local",
+    "probe_weights",
+    "target_stems",
+]
 
 _PROBE = 8  # weights of each parameter that are compared
 
@@ -35,19 +43,19 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in module.parameters() if weight.requires_grad]
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor that several of them share."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def gradient_norm(part: list[nn.Parameter]) -> Tensor:
     """2-norm of the gradients of a part; 0 without any."""
-    gradients = [_local(weight.grad).float() for weight in part if weight.grad is not None]
+    gradients = [local(weight.grad).float() for weight in part if weight.grad is not None]
     gradients = [gradient for gradient in gradients if gradient.numel()]
     if gradients:
         return get_total_norm(gradients)
     # a process that holds nothing of a part cannot tell
-    holds = any(_local(weight).numel() for weight in part)
+    holds = any(local(weight).numel() for weight in part)
     device = part[0].device if part else torch.device("cpu")
     return torch.tensor(0.0 if holds or not part else 1.0, device=device)
 
@@ -55,7 +63,7 @@ def gradient_norm(part: list[nn.Parameter]) -> Tensor:
 def probe_weights(part: list[nn.Parameter]) -> Tensor:
     """A few weights of each parameter of a part; a copy."""
     with torch.no_grad():
-        pieces = [_local(weight).flatten()[:_PROBE].float() for weight in part]
+        pieces = [local(weight).flatten()[:_PROBE].float() for weight in part]
         return torch.cat(pieces).clone() if pieces else torch.empty(0)
 
 

@@ -1,6 +1,6 @@
-"""The state of the global random generators, as plain data that a checkpoint may hold.
+"""The global random generators: seeded for each batch, and as plain data in checkpoints.
 
-Draws of aimless come from keys (`aimless.draws`) and need none of it; dropout and parts that
+Draws of aimless come from keys (`aimless.draws`) and need none of them; dropout and parts that
 others bring draw from these generators.
 """
 
@@ -9,10 +9,33 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 
-__all__ = ["random_state", "set_random_state"]
+from aimless.draws import generator
+
+__all__ = ["SeedBatches", "random_state", "set_random_state"]
+
+
+class SeedBatches(pl.Callback):
+    """Seeds the generators before each training batch from (seed, epoch, batch, rank).
+
+    What a batch draws does not depend on what was drawn before it. A run therefore goes on exactly
+    from a checkpoint that one process has saved after another had failed, without the state of
+    that one's generators. The seed is that of the module, as of `SourceSeparator`, or else 0.
+    """
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed Python's, NumPy's and torch's generators, and those of all devices."""
+        seed: Any = getattr(pl_module, "seed", 0)
+        rng = generator("batch", seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        python, torchs = rng.integers(2**63, size=2).tolist()
+        random.seed(python)
+        np.random.seed(rng.integers(2**32, dtype=np.uint32))  # noqa: NPY002
+        torch.manual_seed(torchs)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -6,6 +6,7 @@ readable: `--help` and a mistyped file name answer at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def run(trainer_defaults: dict[str, Any], args: Sequence[str] | None = None) -> 
 
 def _run(trainer_defaults: dict[str, Any], words: list[str]) -> None:
     """Run a subcommand; while it trains, `SaveRun` takes the signals over."""
-    with stopping.stoppable():
+    with stopping.stoppable(signal.SIGUSR1):  # which schedulers announce a preemption with
         from aimless.lightning.cli import run_lightning
 
         try:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 
 from aimless.errors import AimlessError, ConfigError, NumericalError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
-from aimless.lightning.guard import NonFiniteGuard
-from aimless.lightning.loop_state import Place, restart_loops, write_place
-from aimless.lightning.random_state import random_state, set_random_state
+from aimless.lightning.checkpoint_names import choose_path, keeper
+from aimless.lightning.processes import Processes
+from aimless.lightning.run_state import RunState
+from aimless.lightning.sharding import ShardedStrategy
 from aimless.lightning.signals import Signals
 from aimless.stopping import Stopped
 
@@ -72,20 +68,15 @@ class SaveRun(pl.Callback):
         self.every_minutes = every_minutes
         self.async_save = async_save
         self.signals = Signals()
+        self.state = RunState()
         self._active = False
         self._path = ""
         self._saved_at = 0.0
         self._first_step = 0  # optimizer steps that were made before this process
-        self._place: Place = "begun"
-        self._batches = 0  # of the epoch, up to the last optimizer step
-        self._before: dict[str, Any] | None = None  # random state, while a step is under way
-        self._updating = False  # weights are being changed
-        self._averaged = False  # validation has put averaged weights in place
+        self._saved_step = 0  # in the last checkpoint that all processes have made together
         self._alone = False  # saving without the other processes
-        self._weights: dict[str, torch.Tensor] = {}  # at an epoch's end, where they are averaged
-        self._loaded: dict[str, Any] | None = None
 
-    # -- start ------------------------------------------------------------------------------
+    # -- what happens in the run ------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find out whether checkpoints can be written, before the first step."""
@@ -101,59 +92,38 @@ class SaveRun(pl.Callback):
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over."""
-        self.signals.install()
+        self._install_signals(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin, or go on where the checkpoint was saved."""
-        self.signals.install()
+        self._install_signals(trainer)
         self._saved_at = time.monotonic()
-        self._first_step = trainer.global_step
-        self._place, self._batches, self._before = "begun", 0, None
-        self._updating = self._averaged = False
-        self._weights = {}
+        self._first_step = self._saved_step = trainer.global_step
+        self.state.begin()
         if self._active:
-            self._path = trainer.strategy.broadcast(_choose_path(trainer))
-            if keeper := _keeper(trainer):
-                keeper.last_model_path = self._path
-        if self._loaded is not None:
-            self._go_on(trainer, pl_module, self._loaded)
+            self._path = trainer.strategy.broadcast(choose_path(trainer))
+            if keeps := keeper(trainer):
+                keeps.last_model_path = self._path
+        self.state.go_on(trainer, pl_module)
 
-    def _go_on(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loaded: dict[str, Any]
-    ) -> None:
-        self._place = loaded["place"]
-        self._batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        trainer.callback_metrics.update(
-            {name: torch.tensor(value) for name, value in loaded["metrics"].items()}
-        )
-        restart_loops(trainer, loaded["ended"])
-        states = loaded["random"]
-        rank = trainer.global_rank
-        if rank < len(states) and states[rank] is not None:
-            set_random_state(states[rank], pl_module.device)
-
-    # -- where the run is -------------------------------------------------------------------
+    def _install_signals(self, trainer: pl.Trainer) -> None:
+        self.signals.install(getattr(trainer.strategy, "_timeout", None))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No batch of this epoch is done."""
-        self._place, self._batches = "begun", 0
-        self._weights = {}
+        self.state.begin_epoch()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the random state that a step begins with."""
-        if self._loaded is not None:  # what loggers show as the step
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-            self._loaded = None
-        if self._before is None:
-            self._before = random_state(pl_module.device)
+        """Remember what a step begins with."""
+        self.state.begin_batch(trainer, pl_module.device)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """From here on the weights are neither those before nor those after the step."""
-        self._updating = True
+        """The weights are about to be changed."""
+        self.state.begin_update()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
@@ -161,9 +131,7 @@ class SaveRun(pl.Callback):
         """After an optimizer step: leave if asked to, save if it is time."""
         if trainer.fit_loop._should_accumulate():
             return
-        self._before, self._updating = None, False
-        self._place = "stepped"
-        self._batches = _batches_done(trainer)
+        self.state.end_step(trainer)
         signal, due = self.signals.agree(self._is_time(trainer))
         if signal:
             self._leave(trainer, signal)
@@ -172,7 +140,7 @@ class SaveRun(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Weight averaging has swapped the weights by now."""
-        self._averaged = True
+        self.state.swap_average(trainer, pl_module, True)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
@@ -181,25 +149,21 @@ class SaveRun(pl.Callback):
         if trainer.state.fn == "fit" and (signal := self.signals.agree(False)[0]):
             if trainer.sanity_checking:
                 raise self._stopped(trainer, signal, "before the first step; nothing to save")
-            self._take_average_back(trainer, pl_module)
+            self.state.take_average_back(trainer, pl_module)
             self._leave(trainer, signal)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Weight averaging has swapped the weights back."""
-        self._averaged = False
+        self.state.swap_average(trainer, pl_module, False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The validation of this step is done."""
-        if self._place == "stepped" and not trainer.sanity_checking:
-            self._place = "validated"
+        if not trainer.sanity_checking:
+            self.state.end_validation()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """All of the epoch is done."""
-        self._place = "finished"
-        if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):  # type: ignore[attr-defined]
-            # When training ends, the average takes their place before anything is saved.
-            state = pl_module.state_dict()
-            self._weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
+        self.state.end_epoch(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last step: ModelCheckpoint does not, where its metric got no better."""
@@ -219,7 +183,8 @@ class SaveRun(pl.Callback):
     def _has_news(self, trainer: pl.Trainer) -> bool:
         """Whether this process made steps that no checkpoint holds."""
         newest = getattr(trainer.strategy.checkpoint_io, "newest", None)
-        saved = self._first_step if newest is None else newest.step
+        saved = self._first_step if trainer.is_global_zero else self._saved_step
+        saved = saved if newest is None else max(saved, newest.step)
         return self._active and trainer.global_step > saved
 
     def _lags(self, trainer: pl.Trainer) -> bool:
@@ -229,11 +194,11 @@ class SaveRun(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         if self._active:
-            trainer.save_checkpoint(self._where(trainer))
+            trainer.save_checkpoint(self._where(trainer), weights_only=False)
 
     def _where(self, trainer: pl.Trainer) -> str:
-        keeper = _keeper(trainer)
-        return keeper.last_model_path if keeper and keeper.last_model_path else self._path
+        keeps = keeper(trainer)
+        return keeps.last_model_path if keeps and keeps.last_model_path else self._path
 
     def _leave(self, trainer: pl.Trainer, signal: int) -> None:
         """Save, and end this process.
@@ -260,30 +225,38 @@ class SaveRun(pl.Callback):
         return self._stopped(trainer, self.signals.received, message)
 
     def _stopped(self, trainer: pl.Trainer, signal: int, message: str) -> Stopped:
-        environment = getattr(trainer.strategy, "cluster_environment", None)
-        # A process that Lightning started itself; it kills all of them if one has another status.
-        child = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
         message = f"stopped at step {trainer.global_step}, {message}"
-        return Stopped(signal, message if trainer.is_global_zero else "", 0 if child else None)
+        return Stopped(signal, message if trainer.is_global_zero else "")
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save the last step, as this process has it, if its weights are whole."""
         io = trainer.strategy.checkpoint_io
-        whole = not self._updating or isinstance(exception, NumericalError)
-        everything_here = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        if isinstance(exception, Stopped) or not (whole and everything_here and self._path):
+        whole = self.state.whole or isinstance(exception, NumericalError)
+        if isinstance(exception, Stopped) or not (whole and self._path):
             return
         if not isinstance(io, AtomicCheckpointIO) or io.failing:
             return
         try:
             io.flush()
-            if self._has_news(trainer):
-                self._take_average_back(trainer, pl_module)
+            if self._has_news(trainer) and self._may_save_alone(trainer):
+                self.state.take_average_back(trainer, pl_module)
                 self._save_alone(trainer, io)
         except (AimlessError, OSError, RuntimeError) as error:
             logger.warning("the last step could not be saved: %s", error)
+
+    def _may_save_alone(self, trainer: pl.Trainer) -> bool:
+        strategy = trainer.strategy
+        whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+        if not whole or isinstance(strategy, ShardedStrategy):
+            logger.warning(
+                "step %d is not saved: each process holds a share of the weights only",
+                trainer.global_step,
+            )
+            return False
+        processes = [one for one in trainer.callbacks if isinstance(one, Processes)]  # type: ignore[attr-defined]
+        return all(one.may_save(trainer) for one in processes)
 
     def _save_alone(self, trainer: pl.Trainer, io: AtomicCheckpointIO) -> None:
         """Save without the other processes, which may wait for something else."""
@@ -297,116 +270,18 @@ class SaveRun(pl.Callback):
         if not self._has_news(trainer):
             logger.warning("step %d is saved in %s", trainer.global_step, self._where(trainer))
 
-    def _take_average_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._averaged:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging):
-                    callback.on_validation_epoch_end(trainer, pl_module)
-            self._averaged = False
-
     # -- checkpoints ------------------------------------------------------------------------
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add what Lightning leaves out, as of the last optimizer step."""
-        self._saved_at = time.monotonic()
-        loops = checkpoint["loops"]["fit_loop"]
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        whole = progress.is_last_batch or self._batches == trainer.num_training_batches
-        place: Place = self._place if self._before is None else "begun"
-        ended = place == "finished" and whole
-        write_place(loops, place, self._batches, whole)
-        if self._before is not None:
-            _put_buffers_back(trainer, checkpoint)
-        if self._weights and "current_model_state" in checkpoint:
-            checkpoint["current_model_state"] = self._weights
-        metrics = trainer.callback_metrics if place in ("validated", "finished") else {}
-        epoch = loops["epoch_progress"]["current"]["processed"]
-        checkpoint["resume"] = {
-            "place": place,
-            "ended": ended,
-            "random": self._gather(trainer, self._before or random_state(pl_module.device)),
-            "metrics": {name: float(value) for name, value in metrics.items()},
-            "epoch": epoch,
-            "processes": trainer.world_size,
-            **_data_position(trainer, epoch, 0 if ended else self._batches),
-        }
-
-    def _gather(self, trainer: pl.Trainer, state: dict[str, Any]) -> list[dict[str, Any] | None]:
-        """The state of each process."""
-        states: list[dict[str, Any] | None] = [None] * trainer.world_size
-        if self._alone or trainer.world_size == 1:
-            states[trainer.global_rank] = state
-        else:
-            torch.distributed.all_gather_object(states, state)
-        return states
+        """Add what Lightning leaves out."""
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self.state.write(trainer, pl_module, checkpoint, self._alone)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Go on at the same item, also in batches of another size."""
-        loaded = checkpoint.get("resume")
-        if trainer.state.fn != "fit" or loaded is None:
-            return
-        self._loaded = loaded
-        data: Any = getattr(trainer, "datamodule", None)
-        if "items" not in loaded or not hasattr(data, "set_position"):
-            return
-        data.set_position(loaded["epoch"], loaded["items"])
-        then = loaded["processes"], loaded["batch_size"]
-        now = trainer.world_size, data.batch_size
-        if then != now:
-            rank_zero_info(
-                f"Goes on at item {loaded['items']} of epoch {loaded['epoch']}, with "
-                f"{now[0]} process{'es'[: 2 * (now[0] > 1)]} and batches of {now[1]} (so far "
-                f"{then[0]} and {then[1]}): the same items in the same order, but not bit for bit"
-            )
-        if not loaded["ended"]:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-            progress["current"] = dict.fromkeys(progress["current"], data.batches_done())
-
-
-def _batches_done(trainer: pl.Trainer) -> int:
-    """Of the epoch; Lightning has yet to count the last one as completed."""
-    current: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    return current.processed
-
-
-def _data_position(trainer: pl.Trainer, epoch: int, batches: int) -> dict[str, int]:
-    """How many items of the epoch were used; nothing, if the data module does not say."""
-    data: Any = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "items_used"):
-        return {}
-    return {"items": data.items_used(epoch, batches), "batch_size": data.batch_size}
-
-
-def _put_buffers_back(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
-    """Undo what the batches of an unfinished step did to running statistics."""
-    state = checkpoint.get("current_model_state", checkpoint["state_dict"])
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, NonFiniteGuard):
-            state.update(callback.buffers_before_step())
-
-
-def _keeper(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    """The ModelCheckpoint that writes the last checkpoint too, if there is one."""
-    for one in trainer.checkpoint_callbacks:
-        if isinstance(one, ModelCheckpoint) and one.save_last is True and not one.save_weights_only:
-            return one
-    return None
-
-
-def _choose_path(trainer: pl.Trainer) -> str:
-    """A name that is free, or that of the run that goes on."""
-    keeper = _keeper(trainer)
-    folder = Path(getattr(keeper or trainer.checkpoint_callbacks[0], "dirpath", None) or ".")
-    if keeper and keeper.last_model_path and Path(keeper.last_model_path).parent == folder:
-        return keeper.last_model_path
-    weights = any(getattr(one, "save_last", None) for one in trainer.checkpoint_callbacks)
-    name = "resume" if weights and keeper is None else "last"
-    resumed = trainer.ckpt_path
-    if resumed is not None and Path(resumed).resolve().parent == folder.resolve():
-        return str(folder / f"{name}.ckpt")
-    names = [name, *(f"{name}-v{number}" for number in range(1, 10_000))]
-    return str(next(path for one in names if not (path := folder / f"{one}.ckpt").exists()))
+        if trainer.state.fn == "fit":
+            self.state.read(trainer, checkpoint)

@@ -23,6 +23,7 @@ from aimless.draws import generator
 from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
 from aimless.evaluation.metric import SourceBSSEval
+from aimless.lightning.collectives import average_batch, count_processes
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.writer import StemWriter
 from aimless.metrics import SourceSDR, SourceSISDR
@@ -120,11 +121,12 @@ class SourceSeparator(pl.LightningModule, ABC):
         mixture, stems = self._augment(batch[0], batch[1], batch_idx)
         stems = stems[:, self.target_indices]
         loss, parts, estimate = self.compute_loss(mixture, stems)
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        self.log_dict({f"train/{name}": value.detach() for name, value in parts.items()})
+        scores = None
         if self.log_sdr_every_n_steps and batch_idx % self.log_sdr_every_n_steps == 0:
+            scores = SourceSDR(self.targets).to(stems.device)
             with torch.no_grad():
-                self._log_training_scores(estimate(), stems)
+                scores.update(estimate(), stems)
+        self._log_training({"loss": loss, **parts}, scores)
         return loss
 
     def _augment(self, mixture: Tensor, stems: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -135,12 +137,17 @@ class SourceSeparator(pl.LightningModule, ABC):
             stems, mixture = augment_in_turn(effects, stems, mixture, rng)
         return mixture, stems
 
-    def _log_training_scores(self, estimates: Tensor, stems: Tensor) -> None:
-        scores = SourceSDR(self.targets).to(stems.device)
-        scores.update(estimates, stems)
-        sdr = scores.compute()  # local to this rank: a metric of its own is never synchronised
-        self.log("train/sdr", sdr.pop("sdr"), prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in sdr.items()})
+    def _log_training(self, losses: dict[str, Tensor], scores: SourceSDR | None) -> None:
+        """Log what was measured of a training batch; what goes to the loggers is of all ranks."""
+        named = average_batch(losses, scores, count_processes() > 1 and self._is_logged())
+        for name, value in named.items():
+            self.log(f"train/{name}", value, prog_bar=name in ("loss", "sdr"))
+
+    def _is_logged(self) -> bool:
+        """Whether this batch's values go to the loggers; all processes say the same."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        stepped = self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        return every > 0 and (stepped + 1) % every == 0
 
     # -- validation and test --------------------------------------------------------------
 
@@ -307,6 +314,7 @@ class SourceSeparator(pl.LightningModule, ABC):
         """A wrong combination of network, loss and targets is an error, never a broadcast."""
         noise = 0.1 * generator("shapes", 0).standard_normal((1, channels, samples))
         mixture = torch.from_numpy(noise).to(self.device, torch.float32)  # (1, C, L)
+        mixture = self.trainer.precision_plugin.convert_input(mixture)
         stems = mixture[:, None].expand(-1, len(self.targets), -1, -1) / len(self.targets)
         training = self.training
         self.eval()

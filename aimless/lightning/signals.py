@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -26,11 +27,14 @@ class Signals:
         self.received = 0
         self._group: Any = None
 
-    def install(self) -> None:
+    def install(self, timeout: timedelta | None = None) -> None:
         """Take the signals over, and connect the processes; all of them call it together.
 
         Lightning, which has handlers of its own by now, puts back what was there before it, when
         it tears down. A Ctrl-C that is ignored, as in a shell's background jobs, stays so.
+
+        Args:
+            timeout: of the connection, after which the others are taken for dead; None: torch's.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _NUMBERS:
@@ -38,7 +42,7 @@ class Signals:
                     signal.signal(number, self._remember)
         if _processes() > 1 and self._group is None:
             # of the hosts: a device would be waited for at each step
-            self._group = distributed.new_group(backend="gloo")
+            self._group = distributed.new_group(backend="gloo", timeout=timeout)
 
     def agree(self, wish: bool) -> tuple[int, bool]:
         """Ask all processes, at the same point of each.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Listener
 from types import FrameType
 from typing import Any
 
@@ -124,9 +126,13 @@ class _Loader(DataLoader[Item]):
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
         if self.num_workers == 0:
             supervisor.begin(self.policy, self.slots)
-        iterator = super().__iter__()
-        _postpone_deaths()
+        else:
+            _check_sockets()
+        iterator: Any = None
         try:
+            # of persistent processes, one may have died since the last epoch
+            iterator = super().__iter__()
+            _postpone_deaths()
             while True:
                 self._check_deaths()
                 try:
@@ -137,6 +143,7 @@ class _Loader(DataLoader[Item]):
         except Exception as error:
             # Left to the garbage collector, which finds the error and its iterator in a circle,
             # the end takes torch five seconds for each process.
+            iterator = iterator or self._iterator
             if hasattr(iterator, "_shutdown_workers"):
                 iterator._shutdown_workers()
                 self._iterator = None
@@ -158,6 +165,26 @@ class _Loader(DataLoader[Item]):
             f"a loader process died{read}{hint} ({detail}); "
             f"{setting('num_workers')} is {self.num_workers}"
         )
+
+
+def _check_sockets() -> None:
+    """Loader processes hand batches over through sockets in the folder for temporary files.
+
+    If they cannot be made, torch drops the batches there and waits for them for ever.
+
+    Raises:
+        ConfigError: no socket can be made.
+    """
+    if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
+        return
+    try:
+        Listener().close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"TMPDIR: {tempfile.gettempdir()}: no socket can be made there: {reason}; "
+            f"{setting('num_workers')} above 0 needs another folder"
+        ) from None
 
 
 def _begin_worker(policy: ReadPolicy, slots: Slots, worker: int) -> None:

@@ -20,17 +20,23 @@ class Swallows:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+    ("number", "error"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, SystemExit),
+        (signal.SIGUSR1, SystemExit),
+    ],
 )
 def test_a_dropped_exception_is_raised_again(number, error):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with stopping.stoppable():
+        with stopping.stoppable(signal.SIGUSR1):
             stopping.check()
             waste = Swallows(number)
             del waste
-            with pytest.raises(error):
+            with pytest.raises(error) as raised:
                 stopping.check()
+            assert error is KeyboardInterrupt or raised.value.code == 143
         stopping.check()  # forgotten with the command
     finally:
         signal.signal(signal.SIGINT, before)

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -96,6 +97,20 @@ def test_a_killed_process_ends_the_epoch_with_the_file_that_it_was_reading(
     start = f"a loader process died while reading {path}, perhaps for lack of memory ("
     assert str(error.value).startswith(start)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_for_temporary_files_in_which_no_socket_fits_is_an_error(
+    musdb_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batches would be lost, and waited for without end."""
+    folder = tmp_path / ("deep" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    monkeypatch.delitem(config, "tempdir", raising=False)
+    with pytest.raises(ConfigError, match=f"TMPDIR: {folder}: no socket .*path too long.*num_wor"):
+        next(iter(module(musdb_root).train_dataloader()))
+    config.pop("tempdir", None)
 
 
 def test_a_process_that_dies_during_a_step_is_noticed_after_it(musdb_root: Path) -> None:

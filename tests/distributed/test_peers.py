@@ -1,0 +1,138 @@
+"""Processes that wait for nobody in a collective operation still learn that another one is gone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import time
+from datetime import timedelta
+
+import pytest
+from torch import distributed
+
+from aimless.errors import ConfigError
+from aimless.lightning import peers
+from aimless.lightning.launcher import Failure
+from aimless.lightning.peers import Peers
+from aimless.lightning.processes import Processes, is_lost
+
+pytestmark = pytest.mark.timeout(60)
+WORLD = 3
+
+
+def be_rank(rank, port, behave):
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=30),
+    )
+    peers._SUDDEN = peers._ANNOUNCED = 0.5
+    one = Peers(rank, WORLD, timeout=20)
+    one.begin()
+    time.sleep(1)  # they have met
+    behave(one)
+    os._exit(0)
+
+
+def run_ranks(behave):
+    """Exit statuses of processes that behave in a way."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=be_rank, args=(rank, port, behave)) for rank in range(WORLD)]
+    try:
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(30)
+        return [process.exitcode for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+            process.join()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_gone_ends_those_that_are_busy(lost):
+    def behave(one):
+        if one.rank == lost:
+            os._exit(9)
+        time.sleep(100)
+
+    statuses = run_ranks(behave)
+    assert statuses == [9 if rank == lost else 1 for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_all_end_with_the_status_that_was_announced(failing):
+    def behave(one):
+        if one.rank == failing:
+            one.announce(Failure(failing, 3, "some.wav: cannot be read"))
+            one.end(well=False)
+            os._exit(3)
+        time.sleep(100)
+
+    assert run_ranks(behave) == [3] * WORLD
+
+
+def test_the_first_failure_counts_and_all_see_it():
+    def behave(one):
+        one.leaving.set()
+        time.sleep(0.3 * one.rank)
+        one.announce(Failure(one.rank, 4 + one.rank, "its own"))
+        time.sleep(0.3 * WORLD)
+        assert one.failure() == Failure(0, 4, "its own")
+        one.end(well=False)
+        os._exit(0)
+
+    assert run_ranks(behave) == [0] * WORLD
+
+
+def test_a_process_that_is_done_is_not_missed():
+    """The first waits for the last, and takes nobody for lost who is done."""
+
+    def behave(one):
+        time.sleep(2 * (one.rank == 1))
+        assert one.end(well=True) is None
+
+    assert run_ranks(behave) == [0] * WORLD
+
+
+def test_a_process_that_fails_at_the_end_is_not_passed_over():
+    def behave(one):
+        if one.rank == 1:
+            time.sleep(0.5)
+            os._exit(7)
+        found = one.end(well=True)
+        assert (found is None) == (one.rank == 2)
+        if one.rank == 0:
+            assert found.rank == 1
+
+    assert run_ranks(behave) == [0, 7, 0]
+
+
+def test_one_process_alone_is_the_first():
+    def behave(one):
+        mine = one.first("save")
+        time.sleep(0.5)
+        assert one._ask("check", ["save"])
+        os._exit(10 + mine)
+
+    assert sorted(run_ranks(behave)) == [10] * (WORLD - 1) + [11]
+
+
+def test_what_counts_as_lost():
+    assert is_lost(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    assert is_lost(RuntimeError("Application timeout caused pair closure"))
+    assert is_lost(distributed.DistNetworkError("Broken pipe"))
+    assert not is_lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_lost(ValueError("gloo"))
+
+
+def test_a_timeout_must_be_above_0():
+    with pytest.raises(ConfigError, match=r"processes\.timeout: 0; must be above 0"):
+        Processes(0)
