@@ -10,7 +10,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo web experiment check-data test test-versions lint format clean
+.PHONY: help install demo web experiment check-data test test-versions soak lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-versions: ## run it on the lowest and on the highest versions of all packag
 	@$(PYTHON) -m venv .venv-versions && .venv-versions/bin/python -m pip install -q packaging
 	.venv-versions/bin/python scripts/test_versions.py floor $(PYTEST_ARGS)
 	.venv-versions/bin/python scripts/test_versions.py ceiling $(PYTEST_ARGS)
+
+soak: $(INSTALLED) ## train under kills, full disks and damaged files: make soak [MINUTES=10]
+	@$(BIN)/python scripts/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 lint: $(INSTALLED) ## check format, style and types
 	$(BIN)/ruff format --check .

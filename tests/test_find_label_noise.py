@@ -25,6 +25,7 @@ from tests.helpers import REPOSITORY
 
 sys.path.insert(1, str(REPOSITORY / "scripts"))
 import find_label_noise
+
 from label_noise import measure as measuring
 from label_noise import survey as surveying
 
