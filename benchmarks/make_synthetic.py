@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aimless.memory import keep_freed_memory
 from synthetic import mixing
 from synthetic.layouts import LAYOUTS, Track
 from synthetic.production import make_track
@@ -24,6 +23,8 @@ from synthetic.rendering import Sounds, render
 from synthetic.song import Song, compose
 from synthetic.soundfont import find_font
 from synthetic.speech import describe_espeak, find_espeak
+
+from aimless.memory import keep_freed_memory
 
 RATE = 44100
 

@@ -19,13 +19,13 @@ import numpy as np
 import soundfile
 from demo import SONG, decode, find_song
 from numpy.typing import NDArray
+from prepare.command import folder, run
+from prepare.output import write_file
+from synthetic.likeness import Likeness, bands, measure
 
 from aimless.errors import DataError
 from aimless.plot import png_bytes
 from aimless.sources import MDX_SOURCES
-from prepare.command import folder, run
-from prepare.output import write_file
-from synthetic.likeness import Likeness, bands, measure
 
 _FLOOR = -70.0  # dB, of the picture
 

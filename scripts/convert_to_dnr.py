@@ -13,7 +13,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from data.audio import printable
 from prepare.command import add_common_options, folder, make_parser, number, positive, run, seed
 from prepare.dnr.picture import draw
 from prepare.dnr.plan import make_plan, mixes_of
@@ -23,6 +22,8 @@ from prepare.dnr.statistics import describe_mix, summarise
 from prepare.output import Output, to_json, write_file
 from prepare.sounds import BITS
 from prepare.work import do_all
+
+from data.audio import printable
 
 COMMAND = "convert_to_dnr"
 _EXAMPLES = """\

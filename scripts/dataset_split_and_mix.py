@@ -10,12 +10,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from data.audio import printable
 from prepare.command import add_common_options, folder, make_parser, number, run, seed
 from prepare.output import Output
 from prepare.split import HOW, SPLITS, Song, make_plan, make_song
 from prepare.stems import add_stem_options
 from prepare.work import do_all
+
+from data.audio import printable
 
 COMMAND = "dataset_split_and_mix"
 _SOURCES = """The raw songs are only read, but for

@@ -15,14 +15,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aimless.errors import AimlessError, ConfigError, DataError
-from aimless.songs.audio_paths import printable
-from aimless.songs.song_bar import SongBar
 from downloads.fetching import Fetcher, Found
 from downloads.separating import Stemmer, separate_options
 from downloads.shelf import Item, Shelf, safe_name
 from prepare.command import folder, make_parser, number, run, seed
 from prepare.output import Output
+
+from aimless.errors import AimlessError, ConfigError, DataError
+from aimless.songs.audio_paths import printable
+from aimless.songs.song_bar import SongBar
 
 _EXAMPLES = """\
   python scripts/download_youtube.py ADDRESS ADDRESS -m model.safetensors -o songs

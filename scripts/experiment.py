@@ -22,9 +22,6 @@ import make_synthetic_dataset
 import numpy as np
 import soundfile
 from demo import SONG, decode, find_song
-
-import aimless.cli
-from aimless.errors import AimlessError, NumericalError
 from prepare.command import folder, positive, run
 from prepare.output import making, to_json, write_file
 from synthetic.learning import (
@@ -37,6 +34,9 @@ from synthetic.learning import (
     read_scores,
     table,
 )
+
+import aimless.cli
+from aimless.errors import AimlessError, NumericalError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Model -> what to call it; its config is cfg/experiment/<model>.yaml.

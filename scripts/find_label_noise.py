@@ -17,11 +17,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from prepare.command import folder, make_parser, positive, run
+from prepare.output import Output
+
 from aimless.commands.models import add_model_options, model_options
 from aimless.memory import keep_freed_memory
 from aimless.songs.audio_paths import printable
-from prepare.command import folder, make_parser, positive, run
-from prepare.output import Output
 
 if TYPE_CHECKING:
     from label_noise.scores import StemScore, Thresholds
@@ -160,10 +161,11 @@ def _write(
     separation: Separation,
 ) -> None:
     """The tables, the page, and a word about them."""
-    from aimless.evaluation.tables import write_text
     from label_noise.excerpts import cut_excerpts
     from label_noise.page import html_text
     from label_noise.tables import json_text, labels_csv, scores_csv, summary_text
+
+    from aimless.evaluation.tables import write_text
 
     output = options.output
     sources = separation.load().stems

@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from aimless.memory import keep_freed_memory
-from data.audio import printable
 from prepare.command import folder, number, positive, run, seed
 from prepare.output import Output, write_file
 from synthetic.layouts import LAYOUTS, SPLITS, Settings, Track, make_plan, tracks_of
@@ -24,6 +22,9 @@ from synthetic.production import make_tracks
 from synthetic.rendering import Sounds
 from synthetic.soundfont import find_font
 from synthetic.speech import describe_espeak, find_espeak
+
+from aimless.memory import keep_freed_memory
+from data.audio import printable
 
 COMMAND = "make_synthetic_dataset"
 #: Shortest and longest track in seconds.

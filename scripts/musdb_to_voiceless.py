@@ -10,13 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from aimless.sources import MDX_SOURCES
-from data.audio import printable
 from prepare.command import add_common_options, folder, make_parser, run
 from prepare.output import Output
 from prepare.stems import add_stem_options
 from prepare.voiceless import Rest, choose_splits, make_plan, make_rest
 from prepare.work import do_all
+
+from aimless.sources import MDX_SOURCES
+from data.audio import printable
 
 COMMAND = "musdb_to_voiceless"
 _EXAMPLES = """\

@@ -23,8 +23,6 @@ from itertools import count, islice, pairwise
 from pathlib import Path
 
 import make_synthetic_dataset
-
-from aimless.errors import AimlessError
 from prepare.command import folder, number, positive, run, seed
 from prepare.output import to_json, write_file
 from soaking.checkpoints import differences, find_checkpoints, load
@@ -34,6 +32,8 @@ from soaking.faults import KINDS, Fault, draw_faults
 from soaking.lap import Lap, Settings
 from soaking.ledger import Record, as_json, table
 from soaking.sabotage import Saboteur
+
+from aimless.errors import AimlessError
 
 _EPILOG = """\
 All faults and their moments are drawn from --seed, but where in a step they hit depends on the

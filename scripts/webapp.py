@@ -15,13 +15,13 @@ from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
-
-from aimless.errors import AimlessError
 from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.house import close_house, open_house
 from web.options import parse
 from web.routes import routes
 from web.session import end_within, prepare, uploaded_bytes
+
+from aimless.errors import AimlessError
 
 try:
     options = parse(sys.argv[1:])

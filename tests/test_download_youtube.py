@@ -26,7 +26,6 @@ from tests.helpers import REPOSITORY, SOURCES
 
 sys.path.insert(1, str(REPOSITORY / "scripts"))
 import download_youtube
-
 from downloads.shelf import safe_name
 
 pytestmark = pytest.mark.skipif(

@@ -25,7 +25,6 @@ from tests.helpers import REPOSITORY
 
 sys.path.insert(1, str(REPOSITORY / "scripts"))
 import find_label_noise
-
 from label_noise import measure as measuring
 from label_noise import survey as surveying
 

@@ -20,16 +20,16 @@ from tests.helpers import REPOSITORY
 
 sys.path.insert(1, str(REPOSITORY / "scripts"))
 import find_label_noise
-
 import prepare.command  # noqa: F401
-from aimless.errors import ConfigError
-from aimless.evaluation.songs import find_songs
 from label_noise import excerpts as cutting
 from label_noise.measure import Measurement
 from label_noise.page import html_text
 from label_noise.page_parts import curve_plot
 from label_noise.scores import Thresholds, score_set
 from label_noise.tables import labels_csv
+
+from aimless.errors import ConfigError
+from aimless.evaluation.songs import find_songs
 
 RATE = 16000
 SOURCES = ("bass", "vocals", "residual")

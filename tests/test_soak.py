@@ -26,7 +26,6 @@ if str(REPOSITORY / "scripts") not in sys.path:  # as it is for a script that is
     sys.path.append(str(REPOSITORY / "scripts"))
 
 import soak
-
 from soaking.attempt import Attempt
 from soaking.checkpoints import damage, differences, find_checkpoints
 from soaking.disk import mounted_disk

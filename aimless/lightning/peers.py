@@ -25,6 +25,7 @@ __all__ = ["Peers"]
 
 _PERIOD = 1.0  # seconds between two looks
 _SOON = 0.05  # the same, until all know each other, and where one waits for the others
+_MEETING = 30.0  # seconds in which all get to know each other, which they do at once
 _HEARING = 5.0  # seconds in which the others hear what process 0 ends with
 _ANNOUNCED = 3.0  # seconds to leave, when the process that failed has saved what there was
 _SUDDEN = 30.0  # seconds to leave when a process is gone: the operation under way ends first
@@ -76,6 +77,23 @@ class Peers:
     def begin(self) -> None:
         """Begin to watch."""
         self._thread.start()
+
+    def meet(self) -> None:
+        """Wait until all processes know each other; one that is gone from then on is missed.
+
+        To be called when there is a process group, by all at once.
+        """
+        deadline = time.monotonic() + min(self._timeout, _MEETING)
+        met: Any = None
+        while not self._gone and time.monotonic() < deadline:
+            self._connect()
+            with self._lock:
+                self._meet()
+            if not self._unknown:
+                met = self._ask("add", "met", 1 if met is None else 0)
+            if met is not None and met >= self.world:
+                return
+            time.sleep(_SOON)
 
     def announce(self, failure: Failure) -> None:
         """Tell the others what ends this process, or what another one was seen to end with.
@@ -210,12 +228,13 @@ class Peers:
 
         The main thread's may be in use, for as long as it waits for another process.
         """
-        if self._connection is None and not self._gone and distributed.is_initialized():
-            try:
-                store: Any = _get_default_store()
-                self._connection = store.clone()
-            except distributed.DistError:
-                self._gone = True
+        with self._lock:
+            if self._connection is None and not self._gone and distributed.is_initialized():
+                try:
+                    store: Any = _get_default_store()
+                    self._connection = store.clone()
+                except distributed.DistError:
+                    self._gone = True
 
     def _ask(self, operation: str, key: str | list[str], *values: Any) -> Any:
         """An operation of the store; None without it."""

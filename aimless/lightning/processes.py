@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -162,6 +162,8 @@ class Processes(pl.Callback):
             child=isinstance(environment, LightningEnvironment) and trainer.local_rank > 0,
         )
         self._peers.begin()
+        if launcher is None or isinstance(launcher, ScriptLauncher):  # others pickle the strategy
+            _call_after(strategy, "setup_environment", self._peers.meet)
 
     def _announce(self, failure: Failure, error: BaseException) -> None:
         if self._peers is not None:
@@ -180,6 +182,17 @@ class Processes(pl.Callback):
             launcher.wait(self.timeout if well and failure is None else _LAST)
         if failure is not None:
             raise RankError(failure)
+
+
+def _call_after(owner: Any, method: str, then: Callable[[], None]) -> None:
+    """Have a method of an object do something more; no hook comes before the data are set up."""
+    first = getattr(owner, method)
+
+    def both() -> None:
+        first()
+        then()
+
+    setattr(owner, method, both)
 
 
 def is_lost(error: BaseException) -> bool:

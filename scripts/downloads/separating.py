@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prepare.output import making, to_json, write_file
+
 from aimless import stopping
 from aimless.commands import separate
 from aimless.commands.models import model_options
@@ -16,7 +18,6 @@ from aimless.memory import keep_freed_memory
 from aimless.songs.song_bar import SongBar
 from aimless.songs.stem_format import StemFormat
 from downloads.shelf import Item
-from prepare.output import making, to_json, write_file
 
 if TYPE_CHECKING:
     from aimless.separator import Separator

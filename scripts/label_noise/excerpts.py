@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from prepare.output import write_file
 
 from aimless import stopping
 from aimless.errors import ConfigError, DataError
@@ -21,7 +22,6 @@ from aimless.plot import png_bytes, spectrogram_figure
 from aimless.songs.stem_format import StemFormat
 from label_noise.measure import WINDOW
 from label_noise.scores import STRETCH, StemScore
-from prepare.output import write_file
 
 __all__ = ["Excerpt", "cut_excerpts"]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prepare.output import write_file
+from prepare.work import do_all
 
 from aimless.checkpoint import load
 from aimless.errors import DataError
@@ -18,8 +20,6 @@ from aimless.evaluation.songs import SongFiles, find_songs, open_song
 from aimless.separator import Separator
 from aimless.songs.audio_paths import printable
 from label_noise.measure import HEARD, WINDOW, Measurement, measure
-from prepare.output import write_file
-from prepare.work import do_all
 
 __all__ = ["Separation", "Survey", "find_labelled", "survey"]
 

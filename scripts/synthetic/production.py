@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from prepare.output import making
+from prepare.work import do_all
 
 from aimless.errors import DataError
 from aimless.memory import keep_freed_memory
 from data.audio import printable
-from prepare.output import making
-from prepare.work import do_all
 from synthetic.layouts import Layout, Track
 from synthetic.mixing import add, mix_song, to_16_bits
 from synthetic.planted import apply_errors

@@ -45,11 +45,8 @@ def saved_steps(folder):
                 ("data", "setup", 0, 1, set()),
                 ("kill", "setup", 0, 1, set()),
                 ("exit", "setup", 0, 0, set()),
-                ("kill", "check", 0, 1, set()),
                 ("kill", "train", 0, 0, set()),
-                ("raise", "train", 3, 1, {3}),
                 ("raise", "validation", 4, 0, {4}),
-                ("kill", "validation", 4, 0, {4}),
                 ("kill", "validation", 4, 1, {4}),
             ]
         ),

@@ -20,14 +20,15 @@ pytest.importorskip("streamlit", reason="the extra `web` is not installed")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))  # where `streamlit run scripts/webapp.py` finds the package
 
+from web.house import House  # noqa: E402
+from web.options import parse  # noqa: E402
+
 from aimless.checkpoint import export  # noqa: E402
 from aimless.models import HDemucs  # noqa: E402
 from aimless.network import WaveformNetwork  # noqa: E402
 from aimless.sources import MDX_SOURCES  # noqa: E402
 from tests.conftest import synthesise_stem  # noqa: E402
 from tests.web.running import Server, start_server, wait_for  # noqa: E402
-from web.house import House  # noqa: E402
-from web.options import parse  # noqa: E402
 
 RATE = 44100
 CHROMIUM = "/usr/bin/chromium"

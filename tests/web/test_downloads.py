@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
+import web.house
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-
-import web.house
-from tests.web.conftest import song_bytes
-from tests.web.running import files_below, wait_for
 from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.routes import routes
+
+from tests.web.conftest import song_bytes
+from tests.web.running import files_below, wait_for
 
 FORMATS = {"wav-float": 1e-7, "wav-24": 2**-22, "wav-16": 2**-14, "flac": 2**-22, "mp3": None}
 

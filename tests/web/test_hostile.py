@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from web import child, decode
+from web.child import Children
+from web.visit import write
 
 from aimless.draws import generator
 from aimless.errors import DataError
 from tests.web.conftest import SCRIPTS, song_bytes
-from web import child, decode
-from web.child import Children
-from web.visit import write
 
 KINDS = ("WAV", "FLAC", "MP3", "OGG", "M4A")
 NAMES = (

@@ -11,12 +11,12 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from web.jobs import Busy
+from web.workplace import Workplace
 
 from aimless import Separator
 from tests.web.conftest import RATE, song_bytes
 from tests.web.running import start_server, wait_for
-from web.jobs import Busy
-from web.workplace import Workplace
 
 
 def tone(frequency: float, seconds: float = 5.0) -> io.BytesIO:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from streamlit.testing.v1 import AppTest
-
 import web.house
-from tests.web.conftest import SCRIPTS, song_bytes
-from tests.web.running import wait_for
+from streamlit.testing.v1 import AppTest
 from web import demo_song
 from web.jobs import Busy
 from web.models import Model
+
+from tests.web.conftest import SCRIPTS, song_bytes
+from tests.web.running import wait_for
 
 
 @pytest.fixture

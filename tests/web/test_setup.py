@@ -12,15 +12,15 @@ import threading
 
 import pytest
 import torch
+from web import describe
+from web.models import find_checkpoints, title_of
+from web.options import Limits, parse
+from web.pictures import Outline, spectrogram
 
 from aimless.errors import ConfigError
 from aimless.published import PUBLISHED
 from tests.web.conftest import SCRIPTS
 from tests.web.running import REPOSITORY
-from web import describe
-from web.models import find_checkpoints, title_of
-from web.options import Limits, parse
-from web.pictures import Outline, spectrogram
 
 if sys.version_info >= (3, 11):
     import tomllib
