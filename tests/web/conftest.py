@@ -34,6 +34,12 @@ RATE = 44100
 CHROMIUM = "/usr/bin/chromium"
 
 
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit makes its page the main module, which processes of other tests would start."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 def song_bytes(seconds: float = 3.0, rate: int = RATE, channels: int = 2, **how: Any) -> bytes:
     """A synthetic song as a file."""
     frames = round(seconds * rate)
