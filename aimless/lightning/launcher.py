@@ -15,6 +15,8 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 __all__ = ["Failure", "ScriptLauncher"]
 
+_ENDING = 5.0  # seconds that a process may take to end all its threads
+
 
 class Failure(NamedTuple):
     """What ended a process.
@@ -57,12 +59,23 @@ class ScriptLauncher(_SubprocessScriptLauncher):
 
     def failures(self) -> list[Failure]:
         """Of the processes that were started here and ended with another status than 0."""
-        first = self.cluster_environment.node_rank() * self.num_processes + 1
         return [
-            _describe(first + number, status)
-            for number, process in enumerate(self.procs)
+            _describe(rank, status)
+            for rank, process in self._started()
             if (status := process.poll())
         ]
+
+    def failure_of(self, rank: int) -> Failure | None:
+        """Of a process that is seen to end; None if it was not started here, or ended well.
+
+        Its first thread is gone a moment before its status is there to be asked for.
+        """
+        process = dict(self._started()).get(rank)
+        if process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING)
+        return _describe(rank, process.returncode) if process.returncode else None
 
     def wait(self, seconds: float) -> None:
         """Wait for the processes that were started here, and kill those that stay longer."""
@@ -74,6 +87,11 @@ class ScriptLauncher(_SubprocessScriptLauncher):
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+    def _started(self) -> list[tuple[int, subprocess.Popen[bytes]]]:
+        """The processes that were started here, by rank."""
+        first = self.cluster_environment.node_rank() * self.num_processes + 1
+        return list(enumerate(self.procs, first))
 
 
 def _describe(rank: int, status: int) -> Failure:

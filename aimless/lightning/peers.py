@@ -110,7 +110,7 @@ class Peers:
             if said := self._said("failed"):
                 self._found = said
             elif self._found is None and (seen := self._said("gone") or self._seen()):
-                self._found = self._said("failed") or seen  # it may have come in between
+                self._found = self._said("failed") or self._explain(seen)  # it may have come since
             if self._found is not None:
                 self._ask("set", f"left/{self.rank}", "1")
             return self._found
@@ -189,6 +189,10 @@ class Peers:
             if _start_of(pid) != start and not self._done(rank):
                 return Failure(rank, 1, f"process {pid} on {_host()} is gone")
         return Failure(0, 1, "is gone") if self._gone else None
+
+    def _explain(self, seen: Failure) -> Failure:
+        """What the launcher knows better: a process vanishes before its status is there."""
+        return (self._launcher and self._launcher.failure_of(seen.rank)) or seen
 
     def _done(self, rank: int) -> bool:
         return bool(self._ask("check", [f"done/{rank}"]))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
 import pytest
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import distributed
 
 from aimless.errors import ConfigError
 from aimless.lightning import peers
-from aimless.lightning.launcher import Failure
+from aimless.lightning.launcher import Failure, ScriptLauncher
 from aimless.lightning.peers import Peers
 from aimless.lightning.processes import Processes, is_lost
 
@@ -122,6 +125,30 @@ def test_one_process_alone_is_the_first():
         os._exit(10 + mine)
 
     assert sorted(run_ranks(behave)) == [10] * (WORLD - 1) + [11]
+
+
+# its first thread ends, the second one a moment later, as when a busy machine kills a process
+ENDS_SLOWLY = """
+import ctypes, os, signal, threading, time
+def end():
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=end).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_process_is_gone_before_its_status_is_there():
+    launcher = ScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
+    with subprocess.Popen([sys.executable, "-c", ENDS_SLOWLY]) as process:
+        launcher.procs = [process]
+        while peers._start_of(process.pid) is not None:
+            time.sleep(0.01)
+        assert launcher.failures() == []
+        assert launcher.failure_of(1) == Failure(1, 137, "was killed by SIGKILL")
+        assert launcher.failures() == [launcher.failure_of(1)]
+        assert launcher.failure_of(2) is None
 
 
 def test_what_counts_as_lost():
