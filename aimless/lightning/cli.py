@@ -37,6 +37,7 @@ from aimless.lightning.failures import (
 from aimless.lightning.guard import NonFiniteGuard
 from aimless.lightning.help import SUBCOMMANDS
 from aimless.lightning.launched import follow_launcher
+from aimless.lightning.logs import SteadyLogs
 from aimless.lightning.messages import explain, locate
 from aimless.lightning.processes import Processes
 from aimless.lightning.progress import AudioProgressBar
@@ -187,7 +188,7 @@ class SeparationCLI(LightningCLI):
         kwargs |= follow_launcher(trainer)
         callbacks = trainer.get("callbacks") or []
         given = callbacks if isinstance(callbacks, list) else [callbacks]
-        kwargs["callbacks"] = [SeedBatches(), *given]
+        kwargs["callbacks"] = [SeedBatches(), SteadyLogs(), *given]
         if trainer.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in given
         ):

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from aimless.errors import ConfigError
+from aimless.lightning.logs import steady
 from aimless.plot import png_bytes, spectrogram_figure
 from aimless.separate import write_stems
 
@@ -81,13 +82,14 @@ class LogExcerpts(pl.Callback):
         rate = pl_module.sample_rate
         picture = png_bytes(spectrogram_figure(excerpt, rate, f"step {trainer.global_step}"))
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                _to_tensorboard(logger, name, excerpt, picture, rate, trainer.global_step)
-            elif isinstance(logger, WandbLogger):
-                _to_wandb(logger, name, excerpt, picture, rate)
-            else:
-                folder = _folder(logger) / "excerpts" / f"step_{trainer.global_step:07d}" / name
-                _to_files(folder, excerpt, picture, rate)
+            with steady(logger):
+                if isinstance(logger, TensorBoardLogger):
+                    _to_tensorboard(logger, name, excerpt, picture, rate, trainer.global_step)
+                elif isinstance(logger, WandbLogger):
+                    _to_wandb(logger, name, excerpt, picture, rate)
+                else:
+                    step = f"step_{trainer.global_step:07d}"
+                    _to_files(_folder(logger) / "excerpts" / step / name, excerpt, picture, rate)
 
 
 def _waveforms(excerpt: Excerpt) -> dict[str, Tensor]:

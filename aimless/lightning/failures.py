@@ -47,8 +47,8 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def disk_full(trainer: pl.Trainer, error: OSError) -> DataError:
-    """What could not be written. Checkpoints try again (`AtomicCheckpointIO`); logs do not."""
-    what = error.filename or f"a log or another file of the run in {trainer.default_root_dir}"
+    """What could not be written. Checkpoints try again (`AtomicCheckpointIO`), and logs do."""
+    what = error.filename or f"a file of the run in {trainer.default_root_dir}"
     return DataError(
         f"{what} could not be written at step {trainer.global_step}: {error.strerror}; "
         "--ckpt_path last goes on from the last save"

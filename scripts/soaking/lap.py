@@ -136,8 +136,8 @@ class Lap:
         if not saboteur.await_moment(attempt, fault):
             if not attempt.wait(self.settings.patience):
                 self._complain(attempt, "came to no step")
-            else:
-                self._complain_of_leaving(attempt)
+            elif attempt.main.returncode:
+                self._complain(attempt, f"left with {attempt.main.returncode} by itself")
             return False
         record = Record(fault.kind, fault.phase, self.number, self._attempts - 1)
         self.records.append(record)
@@ -187,17 +187,8 @@ class Lap:
         """Let it come to its end."""
         if not attempt.wait(10 * self.settings.patience):
             self._complain(attempt, f"not finished after {10 * self.settings.patience:g} s")
-        else:
-            self._complain_of_leaving(attempt)
-
-    def _complain_of_leaving(self, attempt: Attempt) -> None:
-        """It left without a fault; a log that met a full disk may have ended it a moment later."""
-        status = attempt.main.returncode
-        number = self._attempts - 1
-        kinds = {record.kind for record in self.records if record.attempt == number}
-        full = "disk full for a while" in kinds and "No space left" in attempt.said()
-        if status and not (full and status in _STATUSES["disk full for a while"]):
-            self._complain(attempt, f"left with {status} by itself")
+        elif attempt.main.returncode:
+            self._complain(attempt, f"left with {attempt.main.returncode} by itself")
 
     def _settle(self, attempt: Attempt, expected: int) -> None:
         """Where an attempt went on tells what the faults before it cost."""
