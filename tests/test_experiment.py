@@ -24,6 +24,8 @@ def test_a_network_is_trained_and_scored_on_unseen_songs(tmp_path):
         "--quick",
         "--models",
         "bandsplit_rnn",
+        "--steps",
+        "12",
     ]
     done = subprocess.run(
         [*command, "--output", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True

@@ -1,18 +1,24 @@
-"""Every command of the README and of the docs, run as it stands but for sizes and paths."""
+"""Every command of the README and of the docs, run as it stands but for sizes and paths.
+
+Those of the README in processes of their own, as a user runs them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+import aimless.cli
+from tests.helpers import REPOSITORY, main
+
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 SMALL = {
@@ -50,7 +56,7 @@ def checkpoint(musdb_root, tmp_path_factory):
     """What `last.ckpt` in the README stands for."""
     folder = tmp_path_factory.mktemp("readme")
     command = f"main.py fit --config cfg/xumx.yaml --data.init_args.root {musdb_root}"
-    run(shrink(shlex.split(command), folder), folder)
+    run_here(shrink(shlex.split(command), folder))
     return next(folder.rglob("last.ckpt"))
 
 
@@ -58,7 +64,7 @@ def checkpoint(musdb_root, tmp_path_factory):
 def exported(checkpoint, tmp_path_factory):
     """What `model.safetensors` stands for."""
     path = tmp_path_factory.mktemp("readme") / "model.safetensors"
-    run(["-m", "aimless.cli", "export", str(checkpoint), "-o", str(path)], path.parent)
+    run_here(["-m", "aimless.cli", "export", str(checkpoint), "-o", str(path)])
     return path
 
 
@@ -74,7 +80,7 @@ def shrink(words, folder):
     return [*words, "--trainer.max_steps", "1"] if "fit" in words else words
 
 
-def run(words, folder):
+def run_apart(words):
     done = subprocess.run(
         [sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=200
     )
@@ -82,22 +88,42 @@ def run(words, folder):
     return done.stdout
 
 
+def run_here(words):
+    """The same without a process of its own, which would import for five seconds."""
+    if words[0] == "main.py":
+        command, rest = main, words[1:]
+    elif words[:2] == ["-m", "aimless.cli"]:
+        command, rest = (lambda *said: aimless.cli.main(said)), words[2:]
+    else:
+        return run_apart(words)
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.chdir(REPOSITORY)
+        try:
+            status = command(*rest)
+        except SystemExit as left:  # after a help
+            status = left.code or 0
+    assert status == 0
+    return output.getvalue()
+
+
 @pytest.mark.parametrize("place", COMMANDS)
 def test_command(place, files, tmp_path):
+    run = run_apart if place.startswith("README.md") else run_here
     words = [files(word) for word in shlex.split(COMMANDS[place])]
     if words[0] == "make":
         check_make(words[1:])
     elif words[0] == "tensorboard":
-        run(["-m", "tensorboard.main", "--version_tb"], tmp_path)
+        run(["-m", "tensorboard.main", "--version_tb"])
     elif words[0] == "aimless":
-        check_aimless(words[1:], tmp_path)
+        check_aimless(run, words[1:], tmp_path)
     elif words[:3] == ["python", "-m", "data.check"]:
-        assert "nothing found" in run(words[1:], tmp_path)
+        assert "nothing found" in run(words[1:])
     elif words[0] == "python" and words[1].startswith("scripts/"):
-        check_script(words[1:], tmp_path)
+        check_script(run, words[1:], tmp_path)
     else:
         assert words[:2] == ["python", "main.py"], f"no test knows how to run {words[0]}"
-        check_main(words[1:], tmp_path)
+        check_main(run, words[1:], tmp_path)
 
 
 @pytest.fixture
@@ -131,25 +157,25 @@ def check_make(words):
     assert all(re.search(rf"^{target}:", text, re.MULTILINE) for target in targets)
 
 
-def check_script(words, folder):
+def check_script(run, words, folder):
     output = folder / "output"
     if words[0].endswith("make_synthetic_dataset.py"):
         sizes = ["--train", "1", "--validation", "1", "--test", "1", "--seconds", "3", "--plain"]
-        run([words[0], str(output), *words[2:], *sizes], folder)
+        run([words[0], str(output), *words[2:], *sizes])
         assert len(list(output.rglob("mixture.wav"))) == 3
     else:
         assert words[0].endswith("find_label_noise.py"), f"no test knows how to run {words[0]}"
         words[words.index("-o") + 1] = str(output)
-        run(words, folder)
+        run(words)
         assert (output / "index.html").is_file()
 
 
-def check_aimless(words, folder):
+def check_aimless(run, words, folder):
     output = folder / "output"
     for option in ("-o", "--html", "--json", "--csv"):
         if option in words:
             words[words.index(option) + 1] = str(output)
-    printed = run(["-m", "aimless.cli", *words], folder)
+    printed = run(["-m", "aimless.cli", *words])
     if words[0] == "separate":
         assert len(list(output.rglob("*.wav"))) == 4
     elif words[0] == "info":
@@ -161,8 +187,8 @@ def check_aimless(words, folder):
         assert output.is_file()
 
 
-def check_main(words, folder):
-    output = run(shrink(words, folder), folder)
+def check_main(run, words, folder):
+    output = run(shrink(words, folder))
     if "--print_config" in words:
         assert "class_path: aimless.lightning.freq_mask.MaskPredictor" in output
     elif {"--model.help", "--data.help"} & set(words):

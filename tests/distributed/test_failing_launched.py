@@ -48,18 +48,11 @@ def command_of(process):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize(
-    ("how", "rank", "status", "text"),
-    [
-        ("data", 1, 3, "error: rank 1: /somewhere/vocals.wav: cannot be read; rank 0 ends with it"),
-        ("kill", 1, 137, "error: rank 1: was killed by SIGKILL; rank 0 ends with it"),
-    ],
-)
-def test_under_lightning(how, rank, status, text, musdb_root, tmp_path):
+def test_under_lightning(musdb_root, tmp_path):
     """The process that the user started passes on the status of the one that failed."""
-    found, said = launch(configure(musdb_root, tmp_path, fault(how, rank=rank)))
-    assert found == status, said
-    assert text in said
+    status, said = launch(configure(musdb_root, tmp_path, fault("kill", rank=1)))
+    assert status == 137, said
+    assert "error: rank 1: was killed by SIGKILL; rank 0 ends with it" in said
     assert "zombies" not in said
     assert list(tmp_path.rglob("last.ckpt"))
 
