@@ -188,8 +188,15 @@ class Resample(nn.Module):
             length = -(-samples * self.new // self.orig)
             x = F.pad(x.reshape(-1, 1, samples), (self.width, self.width + self.orig))
             # (items, new, blocks): one output sample per phase in every block of `orig` inputs
-            y = F.conv1d(x, self.kernel.to(x.dtype), stride=self.orig)
+            y = F.conv1d(x, self._kernel_like(x), stride=self.orig)
             return y.transpose(1, 2).reshape(*batch, -1)[..., :length]
+
+    def _kernel_like(self, x: Tensor) -> Tensor:
+        """The kernel in the precision of a tensor; anew where a 16-bit network has rounded it."""
+        kernel = self.kernel
+        if kernel.dtype.itemsize < 4 and self.orig != self.new:
+            kernel = _sinc_kernel(self.orig, self.new, self.width).to(x.device)
+        return kernel.to(x.dtype)
 
 
 _ZERO_CROSSINGS = 6

@@ -6,7 +6,8 @@ its label is wrong. Where there is no separator yet, `--from-training` takes one
 trained on the set itself, and looks for the labels that it could not learn to reproduce.
 
 Written are OUTPUT/scores.csv and scores.json (a row per stem), label_noise.csv (a row per song, as
-`data.lightning.LabelNoise` reads it) and index.html, a page to listen and decide.
+`data.lightning.LabelNoise` reads it; kept once you have changed it) and index.html, a page to
+listen and decide.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prepare.command import folder, make_parser, positive, run
@@ -172,7 +174,7 @@ def _write(
     settings = {"model": options.model, "hear": options.hear, **dict(separation.settings)}
     write_text(output / "scores.csv", scores_csv(scores, sources))
     write_text(output / "scores.json", json_text(scores, found.failed, mode, thresholds, settings))
-    write_text(output / "label_noise.csv", labels_csv(scores, found.failed))
+    _write_labels(output, labels_csv(scores, found.failed))
     audible = [score for score in scores if score.active][: options.listen]
     excerpts = cut_excerpts(audible, found.files, output / "excerpts")
     title = f"{printable(options.root.name)} heard by {options.model}"
@@ -181,6 +183,21 @@ def _write(
     print(summary_text(scores))
     again = f", {found.kept} of them measured before" if found.kept else ""
     print(f"{len(found.songs)} songs{again}; listen and decide: {printable(output / 'index.html')}")
+
+
+def _write_labels(folder: Path, text: str) -> None:
+    """What is suggested; labels that somebody has decided on since the last run are kept."""
+    from aimless.evaluation.tables import write_text
+
+    labels, suggested = folder / "label_noise.csv", folder / "suggested.csv"
+    decided = labels.exists() and not (
+        suggested.exists() and labels.read_bytes() == suggested.read_bytes()
+    )
+    write_text(suggested, text)
+    if not decided:
+        write_text(labels, text)
+    elif labels.read_bytes() != suggested.read_bytes():
+        print(f"{printable(labels)} was changed and is kept; suggested.csv has the new verdicts")
 
 
 if __name__ == "__main__":

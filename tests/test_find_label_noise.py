@@ -242,6 +242,35 @@ def test_a_set_without_mixtures_is_heard_as_the_sum_of_its_stems(model, tmp_path
     assert verdicts(tmp_path / "out") == PLANTED
 
 
+def test_labels_that_were_decided_on_are_kept(tmp_path, capsys):
+    labels, suggested = tmp_path / "label_noise.csv", tmp_path / "suggested.csv"
+    for text in ("first", "second"):  # which nobody has changed in between
+        find_label_noise._write_labels(tmp_path, text)
+        assert labels.read_text() == suggested.read_text() == text
+    labels.write_text("mine")
+    assert not capsys.readouterr().out
+    find_label_noise._write_labels(tmp_path, "third")
+    assert (labels.read_text(), suggested.read_text()) == ("mine", "third")
+    assert "label_noise.csv was changed and is kept" in capsys.readouterr().out
+    labels.write_text("third")  # as suggested, after all
+    find_label_noise._write_labels(tmp_path, "fourth")
+    assert labels.read_text() == "fourth"
+
+
+def test_a_damaged_measurement_is_made_again(songs, model, tmp_path):
+    out = tmp_path / "out"
+    words = ["--hear", "mixture", "--listen", "0"]
+    assert find(songs, model, out, *words) == 0
+    first = (out / "scores.csv").read_bytes()
+    whole, flipped = sorted((out / "measured").iterdir())[:2]
+    whole.write_bytes(whole.read_bytes()[:-40])
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 255
+    flipped.write_bytes(content)
+    assert find(songs, model, out, *words) == 0
+    assert (out / "scores.csv").read_bytes() == first
+
+
 def test_bad_songs_are_named_and_left_out(songs, model, tmp_path, capsys):
     copy = Path(shutil.copytree(songs, tmp_path / "set"))
     (copy / "a" / "bass.wav").write_text("no audio")

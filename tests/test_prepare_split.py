@@ -54,7 +54,7 @@ def test_the_result_is_read_and_found_faultless(raw: Path, tmp_path: Path) -> No
     labels = tmp_path / "labels.csv"
     labels.write_text(f"ID,Clean,Notes\n{found['train'][0]},Y,\n")
     settings = {"seq_duration": 0.1, "batch_size": 1, "num_workers": 0}
-    bleed, noisy = Bleed(root, **settings), LabelNoise(root, str(labels), **settings)
+    bleed, noisy = Bleed(root, **settings), LabelNoise(root, labels=str(labels), **settings)
     assert names(bleed, "train") == found["train"]
     assert names(bleed, "val") == found["valid"]
     assert names(noisy, "train") == found["train"][:1]

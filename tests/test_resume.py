@@ -205,6 +205,29 @@ def test_other_batches_go_on_at_the_same_item(musdb_root, tmp_path, caplog):
     assert len(set(items[0])) == 16
 
 
+def test_the_best_so_far_are_known_in_another_folder(musdb_root, tmp_path):
+    """By default each start writes to a folder of its own."""
+
+    def best(folder):
+        last = max(folder.rglob("last.ckpt"), key=os.path.getmtime)
+        states = torch.load(last, weights_only=True)["callbacks"]
+        (state,) = [one for name, one in states.items() if name.startswith("ModelCheckpoint")]
+        assert state["kth_best_model_path"] in state["best_k_models"]
+        assert all(Path(path).is_file() for path in state["best_k_models"])
+        return sorted(float(score) for score in state["best_k_models"].values())
+
+    callbacks = [keep("{step}", monitor="val/sdr", mode="max", save_top_k=2, save_last=True)]
+    folders = {}
+    for epochs in ((4,), (2, 4)):
+        folders[epochs] = folder = tmp_path / f"{len(epochs)}"
+        config = configure(musdb_root, folder, callbacks)
+        for epoch in epochs:
+            words = ["--ckpt_path", "auto", "--trainer.max_epochs", epoch]
+            assert main("fit", "--config", config, *words) == 0
+    assert len(list(folders[2, 4].rglob("version_*"))) == 2
+    assert best(folders[2, 4]) == best(folders[4,])
+
+
 def test_a_checkpoint_says_what_it_holds_as_plain_data(musdb_root, tmp_path):
     config = configure(musdb_root, tmp_path, [keep("{step}", every_n_train_steps=4)])
     assert main("fit", "--config", config, "--trainer.max_steps", "4") == 0

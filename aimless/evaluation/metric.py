@@ -49,7 +49,8 @@ class SourceBSSEval(Metric):
                 self._named(self.sources, references), self._named(self.targets, stems), samples
             )
             scores = [list(medians(frames[name]).values()) for name in self.targets]
-            self.songs.append(torch.tensor(scores, device=self.device)[None])  # (1,S,4)
+            # (S*4,): one axis, with which a process without a song can be put together with others
+            self.songs.append(torch.tensor(scores, device=self.device).flatten())
 
     def _named(self, names: Sequence[str], stems: Sequence) -> dict[str, ArrayStem]:
         return {name: ArrayStem(s, self.sample_rate, name) for name, s in zip(names, stems)}
@@ -57,7 +58,8 @@ class SourceBSSEval(Metric):
     def compute(self) -> dict[str, Tensor]:
         """`bss_<measure>_<source>`, and the mean over sources under `bss_<measure>`."""
         songs = self.songs if isinstance(self.songs, Tensor) else torch.cat(self.songs)
-        table = songs.double().nanquantile(0.5, dim=0)  # (S,4); of two songs their mean
+        songs = songs.double().reshape(-1, len(self.targets), len(BSS_METRICS))
+        table = songs.nanquantile(0.5, dim=0)  # (S,4); of two songs their mean
         scores = {}
         for place, measure in enumerate(BSS_METRICS):
             name = f"bss_{measure.lower()}"

@@ -1,13 +1,14 @@
-"""Where the last checkpoint of a run goes."""
+"""Where the last checkpoint of a run goes, and which were the best before it went on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-__all__ = ["choose_path", "keeper"]
+__all__ = ["choose_path", "keep_best", "keeper"]
 
 
 def keeper(trainer: pl.Trainer) -> ModelCheckpoint | None:
@@ -31,3 +32,26 @@ def choose_path(trainer: pl.Trainer) -> str:
         return str(folder / f"{name}.ckpt")
     names = [name, *(f"{name}-v{number}" for number in range(1, 10_000))]
     return str(next(path for one in names if not (path := folder / f"{one}.ckpt").exists()))
+
+
+def keep_best(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Have each ModelCheckpoint go on with the best so far, though its folder is a new one.
+
+    Lightning begins a new list wherever the folder has changed, as the default one does with each
+    start; the first validation would be the best. The files stay in the folder of their run.
+
+    Args:
+        trainer: of the run that goes on.
+        checkpoint: that it goes on from; changed in place.
+    """
+    for one in trainer.checkpoint_callbacks:
+        state = checkpoint.get("callbacks", {}).get(one.state_key)
+        if not isinstance(one, ModelCheckpoint) or not state or state["dirpath"] == one.dirpath:
+            continue
+        best = state.get("best_k_models") or {}
+        there = trainer.strategy.broadcast([path for path in best if Path(path).is_file()])
+        best = {path: best[path] for path in there}
+        if best:
+            worst = (max if one.mode == "min" else min)(best, key=best.__getitem__)
+            state |= {"kth_best_model_path": worst, "kth_value": best[worst]}
+            state |= {"best_k_models": best, "last_model_path": "", "dirpath": one.dirpath}

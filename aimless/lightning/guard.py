@@ -167,9 +167,9 @@ class NonFiniteGuard(pl.Callback):
         self._in_a_row += 1
         if self._in_a_row == 1:
             self._first = said
-        if self._in_a_row == self.limit:
+        if self.limit and self._in_a_row >= self.limit:  # a resumed run counts on
             raise NumericalError(
-                f"{self.limit} training steps in a row were not finite, first {self._first}"
+                f"{self._in_a_row} training steps in a row were not finite, first {self._first}"
             )
 
     # -- checkpoints ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 __all__ = ["Failure", "ScriptLauncher"]
 
-_ENDING = 5.0  # seconds that a process may take to end all its threads
+_ENDING = 2.0  # seconds that a process may take to end all its threads
 
 
 class Failure(NamedTuple):
@@ -77,16 +77,17 @@ class ScriptLauncher(_SubprocessScriptLauncher):
             process.wait(_ENDING)
         return _describe(rank, process.returncode) if process.returncode else None
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the processes that were started here, and kill those that stay longer."""
+    def wait(self, seconds: float) -> list[Failure]:
+        """Wait for the processes that were started here; returns those that had to be killed."""
         deadline = time.monotonic() + seconds
         for process in self.procs:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(deadline - time.monotonic(), 0))
-        for process in self.procs:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        late = [(rank, process) for rank, process in self._started() if process.poll() is None]
+        for _, process in late:
+            process.kill()
+            process.wait()
+        return [Failure(rank, 1, f"did not end within {seconds:g} s") for rank, _ in late]
 
     def _started(self) -> list[tuple[int, subprocess.Popen[bytes]]]:
         """The processes that were started here, by rank."""

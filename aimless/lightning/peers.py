@@ -7,12 +7,15 @@ Therefore each process looks every second, in a thread, whether all others are s
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +90,9 @@ class Peers:
         met: Any = None
         while not self._gone and time.monotonic() < deadline:
             self._connect()
-            with self._lock:
-                self._meet()
+            with self._holding() as held:
+                if held:
+                    self._meet()
             if not self._unknown:
                 met = self._ask("add", "met", 1 if met is None else 0)
             if met is not None and met >= self.world:
@@ -105,7 +109,9 @@ class Peers:
 
     def failure(self) -> Failure | None:
         """What ended a process of this run first; None while all are well."""
-        with self._lock:
+        with self._holding() as held:
+            if not held:
+                return self._found or Failure(0, 1, "gives no answer")
             self._gone = self._gone or self._store_is_gone()
             if said := self._said("failed"):
                 self._found = said
@@ -124,7 +130,8 @@ class Peers:
         """Stop watching; process 0, which keeps the store, waits until the others know.
 
         Args:
-            well: this process did all that it was to do.
+            well: this process did all that it was to do. The others may have more to do, such as
+                longer songs, and are waited for as long as they live.
 
         Returns:
             What befell another process meanwhile.
@@ -133,7 +140,7 @@ class Peers:
         self._ask("set", f"{key}/{self.rank}", "1")
         found = None
         if self.rank == 0:
-            found = self._await(key, self._timeout if well else _HEARING)
+            found = self._await(key, math.inf if well else _HEARING)
         self._over.set()
         self._thread.join(_PERIOD)
         return found if well else None
@@ -185,8 +192,9 @@ class Peers:
             if not self._done(found.rank):
                 return found
         self._meet()
-        for rank, (pid, start) in self._neighbours.items():
-            if _start_of(pid) != start and not self._done(rank):
+        for rank, process in self._neighbours.items():
+            if _has_ended(*process) and not self._done(rank):
+                pid, _ = process
                 return Failure(rank, 1, f"process {pid} on {_host()} is gone")
         return Failure(0, 1, "is gone") if self._gone else None
 
@@ -199,6 +207,10 @@ class Peers:
 
     def _meet(self) -> None:
         """Learn which ranks are processes of this machine."""
+        with contextlib.suppress(OSError):  # that cannot be told now: the next look will
+            self._learn()
+
+    def _learn(self) -> None:
         if not self._unknown or self._connection is None:
             return
         if self.rank in self._unknown:
@@ -207,11 +219,11 @@ class Peers:
             self._unknown.remove(self.rank)
         for rank in list(self._unknown):
             if said := self._ask("check", [f"at/{rank}"]) and self._ask("get", f"at/{rank}"):
-                self._unknown.remove(rank)
                 host, pid, start = json.loads(said)
                 # in a container, a process id may mean nothing, or another process
                 if start and host == _host() and _start_of(pid) == start:
                     self._neighbours[rank] = pid, start
+                self._unknown.remove(rank)
 
     # -- the store --------------------------------------------------------------------------
 
@@ -224,16 +236,31 @@ class Peers:
             return False
         if self._parent is not None and os.getppid() != self._parent:
             return True
-        pid, start = self._neighbours.get(0, (0, None))
-        return start is not None and _start_of(pid) != start
+        return 0 in self._neighbours and _has_ended(*self._neighbours[0])
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[bool]:
+        """A context that one thread is in at a time; whether this one is.
+
+        An operation of the store has no timeout. Where process 0 has stopped, or its machine is
+        gone without a word, the other thread never comes back from one.
+        """
+        held = self._lock.acquire(timeout=1 if self._gone else _HEARING)
+        self._gone = self._gone or not held
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
 
     def _connect(self) -> None:
         """Get a connection to the store of our own, as soon as there is one.
 
         The main thread's may be in use, for as long as it waits for another process.
         """
-        with self._lock:
-            if self._connection is None and not self._gone and distributed.is_initialized():
+        with self._holding() as held:
+            wanted = held and self._connection is None and not self._gone
+            if wanted and distributed.is_initialized():
                 try:
                     store: Any = _get_default_store()
                     self._connection = store.clone()
@@ -242,8 +269,8 @@ class Peers:
 
     def _ask(self, operation: str, key: str | list[str], *values: Any) -> Any:
         """An operation of the store; None without it."""
-        with self._lock:
-            if self._connection is None or self._gone:
+        with self._holding() as held:
+            if not held or self._connection is None or self._gone:
                 return None
             many = isinstance(key, list)
             name: Any = [self._prefix + one for one in key] if many else f"{self._prefix}{key}"
@@ -259,10 +286,21 @@ def _host() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this machine began, in ticks; None if there is none, or it has ended."""
+    """When a process of this machine began, in ticks; None if there is none, or it has ended.
+
+    Raises:
+        OSError: that cannot be told now, for want of memory for instance.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     state, *fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return None if state in "ZX" else fields[18]
+
+
+def _has_ended(pid: int, start: str) -> bool:
+    try:
+        return _start_of(pid) != start
+    except OSError:
+        return False

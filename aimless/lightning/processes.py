@@ -15,6 +15,7 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from aimless.errors import AimlessError, ConfigError
 from aimless.lightning.launcher import Failure, ScriptLauncher
@@ -28,6 +29,7 @@ _LOST = re.compile(
 )
 _SILENT = re.compile(r"[Tt]im(ed )?e?out")
 _LAST = 30.0  # seconds for the others to leave after this process has failed
+_JOINING = 600.0  # seconds to join, which begins with imports from a disk that may be slow
 
 
 class RankError(AimlessError):
@@ -142,13 +144,14 @@ class Processes(pl.Callback):
         return {**vars(self), "_peers": None}
 
     def _prepare(self, trainer: pl.Trainer) -> None:
+        # What comes after it may mean it for all processes, or be in the middle of an operation.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         strategy: Any = trainer.strategy
-        if getattr(strategy, "_timeout", None) == default_pg_timeout:
+        own = getattr(strategy, "_timeout", None) != default_pg_timeout
+        if not own:
             strategy._timeout = timedelta(seconds=self.timeout)
         if trainer.world_size == 1:
             return
-        if strategy.root_device.type == "cuda":  # an operation that fails ends the process
-            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
         launcher = strategy.launcher
         environment = getattr(strategy, "cluster_environment", None)
         if type(launcher) is _SubprocessScriptLauncher:
@@ -163,7 +166,17 @@ class Processes(pl.Callback):
         )
         self._peers.begin()
         if launcher is None or isinstance(launcher, ScriptLauncher):  # others pickle the strategy
-            _call_after(strategy, "setup_environment", self._peers.meet)
+            if not own:
+                strategy._timeout = timedelta(seconds=max(self.timeout, _JOINING))
+            _call_after(strategy, "setup_environment", lambda: self._begin(strategy, own))
+
+    def _begin(self, strategy: Any, own: bool) -> None:
+        """All have joined: get to know the others, and wait for them no longer than asked."""
+        assert self._peers is not None
+        self._peers.meet()
+        if not own:
+            strategy._timeout = timedelta(seconds=self.timeout)
+            _set_pg_timeout(strategy._timeout)
 
     def _announce(self, failure: Failure, error: BaseException) -> None:
         if self._peers is not None:
@@ -179,8 +192,9 @@ class Processes(pl.Callback):
         failure = self._peers.end(well)
         launcher = trainer.strategy.launcher
         if isinstance(launcher, ScriptLauncher):
-            launcher.wait(self.timeout if well and failure is None else _LAST)
-        if failure is not None:
+            late = launcher.wait(self.timeout if well and failure is None else _LAST)
+            failure = failure or (late[0] if late else None)
+        if well and failure is not None:
             raise RankError(failure)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from torch import distributed
 
 from aimless.config import parse_yaml
 from aimless.errors import ConfigError, DataError
+from aimless.lightning.collectives import count_processes
 from aimless.weights import read_checkpoint
 
-__all__ = ["check_checkpoint", "choose_checkpoint", "find_newest", "run_folders"]
+__all__ = ["check_agreement", "check_checkpoint", "choose_checkpoint", "find_newest", "run_folders"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,32 @@ def check_checkpoint(path: str | os.PathLike[str], training: bool = False) -> di
     if training and "optimizer_states" not in checkpoint:
         raise DataError(f"{path}: holds weights only, training cannot go on from it")
     return checkpoint
+
+
+def check_agreement(path: str | os.PathLike[str] | None) -> None:
+    """Make sure that all processes, which each have chosen a file, go on from the same.
+
+    Args:
+        path: of this process; None: it begins from the start.
+
+    Raises:
+        DataError: in all of them, if they differ.
+    """
+    if count_processes() == 1:
+        return
+    mine = None
+    if path is not None:
+        size = os.path.getsize(path) if os.path.isfile(path) else 0  # or it has an address
+        mine = os.path.basename(path), size
+    chosen: list[tuple[str, int] | None] = [None] * count_processes()
+    distributed.all_gather_object(chosen, mine)
+    for rank, other in enumerate(chosen):
+        if other != chosen[0]:
+            begins, differs = (one[0] if one else "the start" for one in (chosen[0], other))
+            raise DataError(
+                f"--ckpt_path: process 0 would begin from {begins}, process {rank} from {differs}"
+                f"{' of another size' * (begins == differs)}; all need to see the same folder"
+            )
 
 
 def run_folders(trainer: Mapping[str, Any]) -> list[Path]:

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from aimless.errors import AimlessError, ConfigError, NumericalError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
-from aimless.lightning.checkpoint_names import choose_path, keeper
+from aimless.lightning.checkpoint_names import choose_path, keep_best, keeper
 from aimless.lightning.processes import Processes
+from aimless.lightning.resume import check_agreement
 from aimless.lightning.run_state import RunState
 from aimless.lightning.sharding import ShardedStrategy
 from aimless.lightning.signals import Signals
@@ -77,6 +78,11 @@ class SaveRun(pl.Callback):
         self._alone = False  # saving without the other processes
 
     # -- what happens in the run ------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find out whether all processes go on from the same checkpoint, before they do."""
+        if stage == "fit":
+            check_agreement(trainer.ckpt_path)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find out whether checkpoints can be written, before the first step."""
@@ -285,3 +291,4 @@ class SaveRun(pl.Callback):
         """Go on at the same item, also in batches of another size."""
         if trainer.state.fn == "fit":
             self.state.read(trainer, checkpoint)
+            keep_best(trainer, checkpoint)

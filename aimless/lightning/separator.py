@@ -23,7 +23,7 @@ from aimless.draws import generator
 from aimless.engine.fifo import collect
 from aimless.errors import ConfigError, DataError
 from aimless.evaluation.metric import SourceBSSEval
-from aimless.lightning.collectives import average_batch, count_processes
+from aimless.lightning.collectives import add_up, average_batch, count_processes
 from aimless.lightning.progress import AudioProgressBar
 from aimless.lightning.writer import StemWriter
 from aimless.metrics import SourceSDR, SourceSISDR
@@ -222,7 +222,11 @@ class SourceSeparator(pl.LightningModule, ABC):
         # the metrics are the same on all ranks already; sync_dist only quiets a warning
         self.log(f"{stage}/sdr", scores.pop(f"{stage}/sdr"), prog_bar=True, sync_dist=True)
         self.log_dict(scores, sync_dist=True)
-        if self.losses.update_called:
+        # all processes must say the same, also one that had nothing but long songs, or nothing
+        counted = torch.tensor([float(self.losses.update_called)], device=self.device)
+        if add_up(counted).item():
+            if not self.losses.update_called:
+                self.losses.update(0.0, 0.0)
             self.log(f"{stage}/loss", self.losses.compute(), prog_bar=True, sync_dist=True)
 
     # -- songs ----------------------------------------------------------------------------

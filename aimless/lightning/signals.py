@@ -30,8 +30,8 @@ class Signals:
     def install(self, timeout: timedelta | None = None) -> None:
         """Take the signals over, and connect the processes; all of them call it together.
 
-        Lightning, which has handlers of its own by now, puts back what was there before it, when
-        it tears down. A Ctrl-C that is ignored, as in a shell's background jobs, stays so.
+        `aimless.stopping.stoppable` puts back what was there. A Ctrl-C that is ignored, as in a
+        shell's background jobs, stays so.
 
         Args:
             timeout: of the connection, after which the others are taken for dead; None: torch's.

@@ -28,10 +28,11 @@ class Rejects:
     Each process counts in a row of its own of memory that they share.
 
     Args:
-        limit: more in an epoch are an error.
+        limit: more in an epoch are an error; None: any number is allowed, as in validation, which
+            reads the same items again and again.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._rows = torch.zeros(_ROWS, 2, dtype=torch.int64).share_memory_()  # (epoch, count)
 
@@ -46,6 +47,9 @@ class Rejects:
         Raises:
             AudioReadError: it was one too many.
         """
+        if self.limit is None:
+            logger.warning("%s; another excerpt takes its place", error)
+            return
         info = get_worker_info()
         row = self._rows[(info.id + 1) % _ROWS if info else 0]
         if row[0] != epoch:

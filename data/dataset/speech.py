@@ -105,7 +105,7 @@ class SpeechNoiseDataset(ItemDataset):
         *,
         min_loudness_db: float | None = None,
         on_bad_track: BadTrackPolicy = "error",
-        max_bad_excerpts: int = 10,
+        max_bad_excerpts: int | None = 10,
     ) -> None:
         if not speech or not noise:
             raise DataError(f"needs speech and noise, got {len(speech)} and {len(noise)} files")

@@ -281,8 +281,14 @@ class BaseDataModule(pl.LightningDataModule):
 
     def _eval_loader(self, split: SplitName) -> DataLoader[Item]:
         dataset = self.datasets[split]
-        batch_size = 1 if self.durations[split] is None else self.batch_size
-        return self.loading.loader(dataset, self.trainer, EvalSampler(len(dataset)), batch_size)
+        whole = self.durations[split] is None
+        return self.loading.loader(
+            dataset,
+            self.trainer,
+            EvalSampler(len(dataset)),
+            1 if whole else self.batch_size,
+            whole_songs=whole,
+        )
 
     def _make_dataset(self, split: SplitName) -> SegmentDataset:
         found = self._scan(split)

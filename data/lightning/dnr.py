@@ -28,9 +28,9 @@ class DnR(BaseDataModule):
     mixture = "mix"
 
     def __init__(
-        self, root: str, include_val: bool = False, channels: int = 1, **kwargs: Any
+        self, root: str, *args: Any, include_val: bool = False, channels: int = 1, **kwargs: Any
     ) -> None:
-        super().__init__(root, channels=channels, **kwargs)
+        super().__init__(root, *args, channels=channels, **kwargs)  # type: ignore[misc]
         training, validation = [Split("tr")], [Split("cv")]
         if include_val:
             training = [*training, *validation]

@@ -69,6 +69,7 @@ class LoaderSettings:
         sampler: Sampler[Key],
         batch_size: int,
         drop_last: bool = False,
+        whole_songs: bool = False,
     ) -> DataLoader[Item]:
         """A loader of batches.
 
@@ -78,10 +79,15 @@ class LoaderSettings:
             sampler: which items this process gets, in which order.
             batch_size: items per batch.
             drop_last: leave an incomplete last batch out.
+            whole_songs: items are of some hundred MB, so that unless the settings say otherwise
+                two processes prepare one each.
         """
-        workers = self.num_workers
+        workers, prefetch = self.num_workers, self.prefetch
         if workers is None:
             workers = default_workers(trainer.num_devices if trainer else 1)
+            workers = min(workers, 2) if whole_songs else workers
+        if prefetch is None and whole_songs:
+            prefetch = 1
         pin = self.pin_memory
         if pin is None:
             pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
@@ -96,7 +102,7 @@ class LoaderSettings:
             pin_memory=pin,
             # Workers keep no state between epochs, so that starting them anew gains nothing.
             persistent_workers=workers > 0 and self.persistent_workers is not False,
-            prefetch_factor=self.prefetch if workers > 0 else None,
+            prefetch_factor=prefetch if workers > 0 else None,
             # Of its own: how often a loader is begun must not show in the run's random numbers.
             generator=torch.Generator(),
         )

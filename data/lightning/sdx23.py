@@ -38,8 +38,8 @@ class Bleed(BaseDataModule):
 
     sources = MDX_SOURCES
 
-    def __init__(self, root: str, **kwargs: Any) -> None:
-        super().__init__(root, **kwargs)
+    def __init__(self, root: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(root, *args, **kwargs)
         valid = [Split("valid")]
         self.splits = {"train": [Split("train")], "val": valid, "test": valid}
 
@@ -69,12 +69,13 @@ class LabelNoise(BaseDataModule):
     def __init__(
         self,
         root: str,
+        *args: Any,
         labels: str | None = None,
         validation: Literal["published", "unseen"] | float = "published",
         split_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, **kwargs)
+        super().__init__(root, *args, **kwargs)
         self.labels = LABELS if labels is None else Path(labels)
         self.share = _check_validation(validation)
         self.split_seed = check_number("split_seed", split_seed, low=0)

@@ -116,7 +116,8 @@ class SpeechNoise(BaseDataModule):
     ) -> SpeechNoiseDataset:
         training = split == "train"
         # Runs with different seeds are validated on the same items.
-        drawing = self._draw_settings() if training else {"seed": self.split_seed}
+        held_out = {"seed": self.split_seed, "max_bad_excerpts": None}
+        drawing = self._draw_settings() if training else held_out
         return SpeechNoiseDataset(
             self._files("speech", split),
             self._files("noise", split),

@@ -86,7 +86,11 @@ class StemFiles(BaseDataModule):
         )
         self.roots = parse_roots(train, self.root)
         self.splits = {
-            "train": [Split(str(root.path)) for root in self.roots if root.layout == "tracks"],
+            "train": [
+                Split(str(root.path.absolute()))  # not joined to `root` once more
+                for root in self.roots
+                if root.layout == "tracks"
+            ],
             "val": _as_splits(validation),
             "test": _as_splits(test or []),
         }

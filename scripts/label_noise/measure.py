@@ -6,6 +6,8 @@ follows from them without separating again.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from io import BytesIO
@@ -74,7 +76,7 @@ class Measurement:
                 if str(arrays["key"]) != key:
                     return None
                 values = {field.name: arrays[field.name] for field in fields(cls)}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
         for name in ("labels", "sources"):
             values[name] = tuple(map(str, values[name]))

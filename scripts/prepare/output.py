@@ -163,6 +163,7 @@ def making(path: Path) -> Iterator[Path]:
         yield part
         _sync(part)
         os.rename(part, path)
+        _sync_one(path.parent)  # before a caller removes what it was made of
     finally:
         _remove(part)
 
@@ -208,13 +209,16 @@ def _lock(folder: Path) -> Iterator[None]:
 def _sync(path: Path) -> None:
     """Wait until a file, or a folder and the files in it, are on the disk."""
     for entry in [*(path.iterdir() if path.is_dir() else ()), path]:
-        if entry.is_symlink():
-            continue
-        descriptor = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if not entry.is_symlink():
+            _sync_one(entry)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -192,6 +193,14 @@ def test_too_many_in_a_row_stop_the_run_with_finite_weights():
     )
     assert trainer.global_step == 6  # steps before the one that stopped it
     assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_a_resumed_run_stops_at_the_next_bad_step():
+    """It was saved when it had seen as many as are allowed."""
+    guard = NonFiniteGuard(limit=3)
+    guard.load_state_dict({"skipped": 3, "in_a_row": 3, "first": "step 4: the loss is not finite"})
+    with pytest.raises(NumericalError, match="4 training steps in a row were not finite, first st"):
+        guard._count(SimpleNamespace(), "step 7: the loss is not finite")
 
 
 def test_limit_0_never_stops():

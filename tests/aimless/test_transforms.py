@@ -128,6 +128,12 @@ def test_resample_in_mixed_precision_stays_float32():
     assert resample(x.half()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_resample_in_a_network_of_16_bits_keeps_its_precision(dtype):
+    x = noise(2, 500).float()
+    assert torch.equal(Resample(2, 3).to(dtype)(x), Resample(2, 3)(x))
+
+
 @pytest.mark.parametrize("rates", [(0, 1), (1, -1), (44099, 44100)])
 def test_resample_arguments(rates):
     with pytest.raises(ConfigError, match=str(rates[0])):

@@ -18,7 +18,7 @@ from data import sampling, tracks
 from data.augment import LimitAug, RandomFlipPhase, RandomGain, RandomSwapLR
 from data.dataset import Item, SegmentDataset, collate
 from data.dataset.sharing import _memories
-from data.lightning import MUSDB
+from data.lightning import MUSDB, loaders
 from data.sampling import TrainSampler
 from data.tracks import Rules
 
@@ -317,3 +317,15 @@ def test_a_gate_and_a_limit_reach_the_training_data_only(musdb_root: Path) -> No
     assert plans[0] != plans[1]
     validation = [[digest(batch) for batch in m.val_dataloader()] for m in (module, free)]
     assert validation[0] == validation[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, (2, 1)), ({"num_workers": 5, "prefetch": 4}, (5, 4))]
+)
+def test_whole_songs_are_prepared_by_few_processes(musdb_root, monkeypatch, settings, expected):
+    """Each holds some hundred MB, in memory that processes share."""
+    monkeypatch.setattr(loaders, "default_workers", lambda devices: 8)
+    module = MUSDB(str(musdb_root), test_seq_duration=None, **settings)
+    module.setup("test")
+    loader = module.test_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor) == expected

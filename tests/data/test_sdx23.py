@@ -126,6 +126,12 @@ def test_bleed_validates_on_its_own_songs(noisy: Path) -> None:
     assert names(module, "val") == ["d4"]
 
 
+def test_the_segments_length_comes_second(tmp_path: Path) -> None:
+    """As for the published classes; what is ours alone goes by its name."""
+    for kind in (DnR, LabelNoise, Bleed):
+        assert kind(str(tmp_path), 3.0, 7).seq_duration == 3.0
+
+
 @pytest.mark.parametrize("include_val", [False, True])
 def test_dnr_is_mono_and_may_train_on_its_validation_split(
     tmp_path: Path, write_song: Callable[..., Path], include_val: bool

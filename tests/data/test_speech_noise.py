@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -180,6 +181,23 @@ def test_damaged_files_stop_or_are_skipped(roots: tuple[Path, Path], tmp_path: P
         ready(both)
     files = ready(both, on_bad_track="skip")
     assert files["train"]["noise"] | files["val"]["noise"] == good
+
+
+def test_a_bad_file_to_validate_on_is_replaced_any_number_of_times(
+    roots: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Validation reads the same items again and again, which are not more and more bad ones."""
+    samples = np.full((RATE // 2, 1), np.nan, np.float32)
+    write(tmp_path / "speech" / "good.wav")
+    write(tmp_path / "noise" / "noise.wav")
+    soundfile.write(tmp_path / "speech" / "bad.wav", samples, RATE, subtype="FLOAT")
+    own = {f"val_{kind}_root": str(tmp_path / kind) for kind in ("speech", "noise")}
+    made = module(roots, check_samples=False, max_bad_excerpts=2, **own)
+    made.setup("fit")
+    for _ in range(4):
+        assert all(batch.stems.isfinite().all() for batch in made.val_dataloader())
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("bad.wav" in text and text.endswith("takes its place") for text in said) >= 4
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def plans(root: Path, train: Any, count: int = 1000, **settings: Any) -> list[di
     return [dataset.describe(Key(0, index)) for index in range(count)]
 
 
+def test_a_relative_root_is_joined_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    expected = names(plans(root, "tracks", 20), "drums")
+    assert names(plans(Path(root.name), "tracks", 20), "drums") == expected
+
+
 def names(drawn: list[dict[str, Any]], source: str) -> Counter[str]:
     """How often a source came from which file, named from the root on; "" for silence."""
     return Counter(

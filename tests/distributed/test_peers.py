@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,17 +16,18 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import distributed
 
-from aimless.errors import ConfigError
+from aimless.errors import ConfigError, DataError
 from aimless.lightning import peers
 from aimless.lightning.launcher import Failure, ScriptLauncher
 from aimless.lightning.peers import Peers
 from aimless.lightning.processes import Processes, is_lost
+from aimless.lightning.resume import check_agreement
 
 pytestmark = pytest.mark.timeout(60)
 WORLD = 3
 
 
-def be_rank(rank, port, behave):
+def be_rank(rank, port, behave, timeout):
     distributed.init_process_group(
         "gloo",
         init_method=f"tcp://127.0.0.1:{port}",
@@ -33,20 +36,22 @@ def be_rank(rank, port, behave):
         timeout=timedelta(seconds=30),
     )
     peers._SUDDEN = peers._ANNOUNCED = 0.5
-    one = Peers(rank, WORLD, timeout=20)
+    one = Peers(rank, WORLD, timeout)
     one.begin()
     one.meet()
     behave(one)
     os._exit(0)
 
 
-def run_ranks(behave):
+def run_ranks(behave, timeout=20):
     """Exit statuses of processes that behave in a way."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=be_rank, args=(rank, port, behave)) for rank in range(WORLD)]
+    ranks = [
+        context.Process(target=be_rank, args=(rank, port, behave, timeout)) for rank in range(WORLD)
+    ]
     try:
         for process in ranks:
             process.start()
@@ -105,6 +110,64 @@ def test_a_process_that_is_done_is_not_missed():
     assert run_ranks(behave) == [0] * WORLD
 
 
+def test_who_is_done_waits_for_as_long_as_the_others_live():
+    """Songs to separate are of different lengths."""
+
+    def behave(one):
+        time.sleep(3 * (one.rank == 1))
+        assert one.end(well=True) is None
+
+    assert run_ranks(behave, timeout=0.5) == [0] * WORLD
+
+
+def test_a_store_that_does_not_answer_is_waited_for_a_while_only(monkeypatch):
+    """Process 0 has stopped, and each thread "peers" is in the middle of asking its store."""
+    monkeypatch.setattr(peers, "_HEARING", 1.0)
+
+    def behave(one):
+        one._ask("set", f"ready/{one.rank}", "1")
+        if one.rank == 0:
+            while not one._ask("check", ["ready/1", "ready/2"]):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(3)
+        began = time.monotonic()
+        assert one.first("save") == (one.rank == 1)
+        assert one.failure() == Failure(0, 1, "gives no answer")
+        one.end(well=False)
+        assert time.monotonic() - began < 10
+        if one.rank == 1:
+            os.kill(one._neighbours[0][0], signal.SIGKILL)
+
+    assert run_ranks(behave) == [-signal.SIGKILL, 0, 0]
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_gone(monkeypatch):
+    start = peers._start_of(os.getpid())
+    assert not peers._has_ended(os.getpid(), start)
+
+    def refuse(path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(peers.Path, "read_text", refuse)
+    assert not peers._has_ended(os.getpid(), start)
+
+
+def test_all_must_go_on_from_the_same_file(tmp_path):
+    for name in ("a.ckpt", "b.ckpt"):
+        (tmp_path / name).write_bytes(b"same size")
+
+    def behave(one):
+        check_agreement(tmp_path / "a.ckpt")
+        with pytest.raises(DataError, match=r"0 would begin from a\.ckpt, process 1 from b\.ckpt;"):
+            check_agreement(tmp_path / ("b.ckpt" if one.rank == 1 else "a.ckpt"))
+        with pytest.raises(DataError, match=r"from a\.ckpt, process 2 from the start; all need to"):
+            check_agreement(None if one.rank == 2 else tmp_path / "a.ckpt")
+        one.end(well=True)
+
+    assert run_ranks(behave) == [0] * WORLD
+
+
 def test_a_process_that_fails_at_the_end_is_not_passed_over():
     def behave(one):
         if one.rank == 1:
@@ -149,6 +212,14 @@ def test_a_process_is_gone_before_its_status_is_there():
         assert launcher.failure_of(1) == Failure(1, 137, "was killed by SIGKILL")
         assert launcher.failures() == [launcher.failure_of(1)]
         assert launcher.failure_of(2) is None
+
+
+def test_who_had_to_be_killed_is_told():
+    launcher = ScriptLauncher(LightningEnvironment(), num_processes=3, num_nodes=1)
+    commands = ["", "import time; time.sleep(100)"]
+    launcher.procs = [subprocess.Popen([sys.executable, "-c", command]) for command in commands]
+    launcher.procs[0].wait()
+    assert launcher.wait(0.1) == [Failure(2, 1, "did not end within 0.1 s")]
 
 
 def test_what_counts_as_lost():
