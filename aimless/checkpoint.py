@@ -88,10 +88,12 @@ def load(
 
 def _load_file(path: Path, trust: frozenset[str]) -> SeparationNetwork:
     state, description = _read(path, trust)
-    state = network_weights(state)
+    stored, state = state, network_weights(state)
     if description is None:
         state, description = recognise(path, state)
     network = _build(description, path, trust)
+    if stored.keys() == network.model.state_dict().keys():
+        state = stored  # the names that wrappers add may be a network's own
     faults = compare_weights(network.model.state_dict(), state)
     if faults:
         kind = type(network.model).__name__

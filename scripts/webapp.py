@@ -15,11 +15,18 @@ from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
-from web.guard import AsIs, SafeHeaders, UploadGuard
+from web.guard import AsIs, OriginGuard, SafeHeaders, UploadGuard
 from web.house import close_house, open_house
 from web.options import parse
 from web.routes import routes
-from web.session import end_within, prepare, uploaded_bytes
+from web.session import (
+    end_within,
+    forget_earlier_uploads,
+    keep_sessions,
+    known_hosts,
+    prepare,
+    uploaded_bytes,
+)
 
 from aimless.errors import AimlessError
 
@@ -28,6 +35,7 @@ try:
 except AimlessError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
+keep_sessions(options.limits.keep_seconds)  # st.App looks at it
 BASE = ("/" + str(st.get_option("server.baseUrlPath")).strip("/")).rstrip("/")
 
 
@@ -48,6 +56,7 @@ app = st.App(
     lifespan=lifespan,
     routes=routes(BASE),
     middleware=[
+        Middleware(OriginGuard, known=known_hosts()),
         Middleware(SafeHeaders),
         Middleware(AsIs, prefix=BASE + "/aimless/"),
         Middleware(
@@ -56,6 +65,7 @@ app = st.App(
             largest=st.get_option("server.maxUploadSize") << 20,
             most_bytes=options.limits.upload_bytes,
             held=uploaded_bytes,
+            arrived=forget_earlier_uploads,
         ),
     ],
 )

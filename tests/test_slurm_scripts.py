@@ -24,7 +24,12 @@ def stand_in(folder, name, text):
 @pytest.fixture
 def slurm(tmp_path):
     """`srun` that notes its arguments and ends as told, `scontrol` that notes its own."""
-    stand_in(tmp_path, "srun", f'echo "$@" > {tmp_path}/srun.txt; sleep $LASTS; exit $STATUS')
+    stand_in(
+        tmp_path,
+        "srun",
+        f'echo "$@" > {tmp_path}/srun.txt; echo $SRUN_CPUS_PER_TASK > {tmp_path}/cores.txt; '
+        "sleep $LASTS; exit $STATUS",
+    )
     stand_in(tmp_path, "scontrol", f'echo "$@" > {tmp_path}/scontrol.txt')
     return tmp_path
 
@@ -36,6 +41,7 @@ def start(template, folder, status, lasts=0):
         "SLURM_JOB_ID": "1234",
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_CPUS_PER_TASK": "8",
         "STATUS": str(status),
         "LASTS": str(lasts),
     }
@@ -54,6 +60,7 @@ def test_only_a_run_that_was_preempted_is_queued_again(template, status, slurm):
     words = (slurm / "srun.txt").read_text().split()
     assert words[:4] == ["--kill-on-bad-exit=0", "python", "main.py", "fit"]
     assert "--config a file.yaml --ckpt_path auto" in " ".join(words)
+    assert (slurm / "cores.txt").read_text() == "8\n"
     assert words[-4:] == ["--trainer.num_nodes", "2", "--trainer.devices", "4"]
     requeued = slurm / "scontrol.txt"
     assert requeued.exists() == (status == 143)

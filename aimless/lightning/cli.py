@@ -184,8 +184,9 @@ class SeparationCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             saving = self._get(self.config_init, "saving")
             plugins = [*plugins, AtomicCheckpointIO(saving.async_save)]
+        plugins = [*kwargs.get("plugins", ()), *plugins]
         kwargs["plugins"] = [*plugins, *layer_sync(trainer.get("sync_batchnorm"))]
-        kwargs |= follow_launcher(trainer)
+        kwargs |= self._follow_launcher(trainer)
         callbacks = trainer.get("callbacks") or []
         given = callbacks if isinstance(callbacks, list) else [callbacks]
         kwargs["callbacks"] = [SeedBatches(), SteadyLogs(), *given]
@@ -201,6 +202,9 @@ class SeparationCLI(LightningCLI):
                 f"; {ShardedStrategy.strategy_name} does not" if "strategy `fsdp`" in text else ""
             )
             raise ConfigError(f"trainer: {text}{hint}") from error
+
+    def _follow_launcher(self, trainer: Any) -> dict[str, int]:
+        return follow_launcher(trainer)
 
     def _run_subcommand(self, subcommand: str) -> None:
         processes = self._get(self.config_init, "processes")
@@ -277,6 +281,8 @@ def run_lightning(trainer_defaults: dict[str, Any], words: Sequence[str]) -> Non
 
         if "fit" not in words:
             raise ConfigError("--preflight: only fit can be tried out")
+        if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) > 0:
+            return  # one process of those that torchrun or SLURM has started is enough
         words = [word for word in words if word != "--preflight"]
     try:
         command(trainer_defaults, words)

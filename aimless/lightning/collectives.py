@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+from aimless.lightning.sync_batch_norm import HostSyncBatchNorm
 from aimless.metrics import SourceSDR
 
-__all__ = ["add_up", "average_batch", "count_processes"]
+__all__ = ["add_up", "average_batch", "count_processes", "share_statistics"]
 
 
 def count_processes() -> int:
@@ -54,3 +56,28 @@ def average_batch(
         total, count = measured[len(losses) :].chunk(2)
         named |= scores.name(total, count)
     return named
+
+
+@torch.no_grad()
+def share_statistics(network: nn.Module) -> None:
+    """Give all processes the running statistics of process 0; each of them must call this.
+
+    Each normalises with those of its own items, unless they are synchronised anyway. DDP does the
+    same before the next forward pass, so that a step computes what it would have; but a process
+    that saves alone before that would save its own.
+    """
+    if count_processes() == 1:
+        return
+    synchronised = HostSyncBatchNorm, nn.SyncBatchNorm
+    statistics = [
+        one
+        for module in network.modules()
+        if isinstance(module, _NormBase) and not isinstance(module, synchronised)
+        for one in (module.running_mean, module.running_var)
+        if one is not None
+    ]
+    if statistics:
+        together = torch.cat(statistics)  # (channels of all)
+        distributed.broadcast(together, 0)
+        for one, values in zip(statistics, together.split([len(one) for one in statistics])):
+            one.copy_(values)

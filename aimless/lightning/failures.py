@@ -13,6 +13,8 @@ from aimless.lightning.usage import peak_memory
 
 __all__ = ["disk_full", "is_disk_full", "is_out_of_memory", "out_of_memory", "unused_weights"]
 
+#: What other libraries than torch's allocators say of it, near the end of a device's memory.
+_NO_MEMORY = ("DefaultCPUAllocator", "ALLOC_FAILED", "CUDA error: out of memory")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -20,7 +22,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device, or the host, had no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 def out_of_memory(trainer: pl.Trainer, data: Any) -> ConfigError:

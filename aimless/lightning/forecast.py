@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from aimless.errors import AimlessError, ConfigError, DataError
 from aimless.lightning.messages import suggest
@@ -74,7 +75,8 @@ def check_monitors(callbacks: Iterable[Any], logged: Collection[str]) -> list[Ai
     errors: list[AimlessError] = []
     for callback in callbacks:
         name = getattr(callback, "monitor", None)
-        if name is not None and name not in logged:
+        counted = isinstance(callback, ModelCheckpoint) and name in ("step", "epoch")
+        if name is not None and name not in logged and not counted:
             text = f"trainer.callbacks: {type(callback).__name__} monitors '{name}', which is never"
             errors.append(ConfigError(f"{text} logged{suggest(name, logged)}"))
     return errors

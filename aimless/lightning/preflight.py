@@ -16,6 +16,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from aimless.errors import AimlessError, NumericalError
 from aimless.lightning.cli import SeparationCLI
@@ -27,6 +28,7 @@ from aimless.lightning.forecast import (
     duration,
     processes,
 )
+from aimless.lightning.throughput import MEASURED
 from aimless.lightning.trial import LoaderSpeed, Trial, measure_loader, size_of
 
 __all__ = ["PreflightCLI"]
@@ -66,15 +68,24 @@ class PreflightCLI(SeparationCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that writes nothing, with what the run's needs time and memory."""
         self.save_config_callback = None
+        kwargs["plugins"] = [LightningEnvironment()]  # of one process, whoever started it
         self.run = dict(self._get(self.config_init, "trainer").items())
         callbacks = self.run.get("callbacks") or []
         self.run["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
+        for name in ("limit_train_batches", "limit_val_batches", "val_check_interval"):
+            value = self.run.get(name)
+            if isinstance(value, float) and value > 1:  # the command line's 100 comes as 100.0
+                self.run[name] = int(value)
         self.trial = Trial()
         kept = [one for one in self.run["callbacks"] if isinstance(one, WeightAveraging)]
         settings: Any = self._get(self.config_init, "trainer")
         for name, value in {**_ONLY_TRIAL, "callbacks": [*kept, self.trial]}.items():
             settings[name] = value
         return super().instantiate_trainer(**kwargs)
+
+    def _follow_launcher(self, trainer: Any) -> dict[str, int]:
+        """Be one process, however many there are to be."""
+        return {}
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Measure, print, and end as the run would."""
@@ -88,6 +99,8 @@ class PreflightCLI(SeparationCLI):
             logged |= set(self.trainer.callback_metrics)
             loader = measure_loader(self.datamodule.train_dataloader())
         plan = self._plan(val_batches)
+        if self._get(self.config_init, "throughput").every_n_steps:
+            logged |= set(MEASURED)  # later than a trial lasts
         errors = [*self._numbers(), *check_monitors(self.run["callbacks"], logged)]
         errors += check_storage(self._folders(), self._kept_bytes(plan))
         rows = [
@@ -109,11 +122,14 @@ class PreflightCLI(SeparationCLI):
             raise
 
     def _validate(self) -> int:
-        """Score a few batches; how many there are in all."""
+        """Score a few batches; how many there are for each process."""
         loader = self.datamodule.val_dataloader()
         total = len(loader) if loader is not None else 0
         limit = self.run.get("limit_val_batches")
         limit = 1.0 if limit is None else limit
+        world = processes(self.run, self.trainer.strategy.root_device)
+        total = -(-total // world)
+        # a number is one for each process
         total = min(total, limit) if isinstance(limit, int) else int(total * limit)
         if total:
             self.trainer.limit_val_batches = min(_VAL_BATCHES, total)
@@ -123,7 +139,7 @@ class PreflightCLI(SeparationCLI):
     def _numbers(self) -> list[AimlessError]:
         """A run none of whose steps is finite ends when the guard has seen enough of them."""
         skipped = self._get(self.config_init, "guard").skipped
-        if skipped < self.trainer.global_step:
+        if not skipped or skipped < self.trainer.global_step:
             return []
         return [NumericalError(f"none of {skipped} training steps was finite")]
 
@@ -133,7 +149,7 @@ class PreflightCLI(SeparationCLI):
         batches = int(self.trainer.num_training_batches)
         if not isinstance(limit, int):  # a number is one for each process
             batches //= world
-        return Plan.of(self.run, batches, -(-val_batches // world))
+        return Plan.of(self.run, batches, val_batches)
 
     # -- what is kept -----------------------------------------------------------------------
 

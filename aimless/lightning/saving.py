@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from aimless.errors import AimlessError, ConfigError, NumericalError
 from aimless.lightning.checkpoint_io import AtomicCheckpointIO
 from aimless.lightning.checkpoint_names import choose_path, keep_best, keeper
+from aimless.lightning.collectives import share_statistics
 from aimless.lightning.processes import Processes
 from aimless.lightning.resume import check_agreement
 from aimless.lightning.run_state import RunState
@@ -129,6 +130,7 @@ class SaveRun(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """The weights are about to be changed."""
+        share_statistics(pl_module)
         self.state.begin_update()
 
     def on_train_batch_end(

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.overrides.distributed import _sync_module_states
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from torch import distributed, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -91,24 +91,12 @@ class ShardedStrategy(DDPStrategy):
     def _register_ddp_hooks(self) -> None:
         """There is no DDP wrapper to have any."""
 
-    # -- what all processes must do together, however many items each has --------------------
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Begin a batch with the running statistics of process 0, as DDP does."""
-        self._share_buffers()
-
     def on_validation_start(self) -> None:
         """Put the weights together, also for a process that has no item to validate on."""
-        self._share_buffers()
         assert self.lightning_module is not None
         network = self.lightning_module.get_submodule("model")
         if isinstance(network, FSDPModule):
             network.unshard()
-
-    def _share_buffers(self) -> None:
-        assert self.lightning_module is not None
-        for buffer in self.lightning_module.get_submodule("model").buffers():
-            distributed.broadcast(buffer, 0)
 
     # -- checkpoints: all processes call these together; process 0 gets the whole ----------
 

@@ -69,19 +69,24 @@ def is_constant(losses: Sequence[float], threshold: float) -> bool:
 def is_falling(losses: Sequence[float]) -> bool:
     """Whether a loss at the end of a window is below that at its beginning, beyond its noise.
 
-    The medians of the first and the last fifth are compared; the noise is twice the standard
-    error of their difference, from the median absolute deviation.
+    The median of the last fifth is compared with that of the first, and with that of the first
+    tenth of it, for losses that fall fast and then hardly; the noise is twice the standard error
+    of the difference, from the median absolute deviation.
     """
     size = len(losses) // 5
-    parts = losses[:size], losses[-size:]
-    if size < 2 or not all(map(math.isfinite, (*parts[0], *parts[1]))):
+    last = losses[-size:]
+    if size < 2 or not all(map(math.isfinite, (*losses[:size], *last))):
         return True
-    first, last = (statistics.median(part) for part in parts)
+    return any(_is_below(last, losses[:count]) for count in (size, max(size // 10, 2)))
+
+
+def _is_below(some: Sequence[float], others: Sequence[float]) -> bool:
+    medians = [statistics.median(part) for part in (some, others)]
     squares = 0.0
-    for part, center in zip(parts, (first, last)):
+    for part, center in zip((some, others), medians):
         deviation = statistics.median(abs(loss - center) for loss in part)
-        squares += (_MEDIAN_ERROR * _MAD_TO_SIGMA * deviation) ** 2 / size
-    return last < first - _SIGMAS * math.sqrt(squares)
+        squares += (_MEDIAN_ERROR * _MAD_TO_SIGMA * deviation) ** 2 / len(part)
+    return medians[0] < medians[1] - _SIGMAS * math.sqrt(squares)
 
 
 class Levels(NamedTuple):

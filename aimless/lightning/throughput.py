@@ -14,10 +14,12 @@ from torch import Tensor
 from aimless.errors import ConfigError
 from aimless.lightning.usage import peak_memory
 
-__all__ = ["Throughput"]
+__all__ = ["MEASURED", "Throughput"]
 
 logger = logging.getLogger(__name__)
 
+#: What is logged of any run.
+MEASURED = ("train/wait", "train/step_s", "train/peak_gb", "train/audio_s_per_s")
 _FETCH = "train_dataloader_next"  # how the training loop's action of fetching a batch ends
 _REMIND = 1800.0  # seconds between two hints
 _GB = 1e9
@@ -61,6 +63,8 @@ class Throughput(pl.Callback):
         self.measured: dict[str, float] = {}
         self._reported = -_REMIND
         self._waits = _HostWaits()
+        self._ended_at = 0.0  # the last batch
+        self._paused_at: float | None = None
         self._begin(None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -81,7 +85,11 @@ class Throughput(pl.Callback):
     ) -> None:
         """A batch is there."""
         if self.every_n_steps:
-            self._waits.arrived(self._clock.take())
+            fetched = self._clock.take()
+            self._waits.arrived(fetched)
+            if self._paused_at is not None:
+                self._paused += time.perf_counter() - fetched - self._paused_at
+                self._paused_at = None
 
     def on_train_batch_end(
         self,
@@ -98,20 +106,21 @@ class Throughput(pl.Callback):
         if self._began is None:  # the first batch warms everything up
             self._waits.take()
             self._begin(time.perf_counter())
+            self._ended_at = time.perf_counter()
             return
         self._batches += 1
         self._audio += _audio_seconds(batch, getattr(pl_module, "sample_rate", None))
         if self._batches == self.every_n_steps:
             self._measure(trainer, pl_module)
             self._begin(time.perf_counter())
+        self._ended_at = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What follows is no training."""
-        self._paused_at = time.perf_counter()
+        """There was no training since the last batch: loaders have started for this."""
+        self._paused_at = self._ended_at
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Training goes on; the device may have been idle."""
-        self._paused += time.perf_counter() - self._paused_at
+        """Training goes on with the next batch that is fetched; the device may have been idle."""
         self._waits.interrupted()
 
     def shown(self) -> dict[str, str]:
@@ -126,7 +135,8 @@ class Throughput(pl.Callback):
     def _begin(self, now: float | None) -> None:
         self._began = now
         self._batches, self._audio = 0, 0.0
-        self._paused, self._paused_at = 0.0, 0.0
+        self._paused = 0.0
+        self._paused_at = None
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._began is not None

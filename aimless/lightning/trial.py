@@ -40,13 +40,9 @@ class Trial(pl.Callback):
         self.largest: int | None = None
         self.peak = 0
         self._times: list[float] = []
-        self._began = self._val_began = 0.0
+        self._began = self._first = self._val_began = 0.0
         self._val_batches = 0
         self._item_bytes: float | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The clock runs."""
-        self._first = time.perf_counter()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -69,7 +65,9 @@ class Trial(pl.Callback):
         _synchronize(pl_module.device)
         now = time.perf_counter()
         self._times.append(now - self._began)
-        if len(self._times) > _WARM_UP and now - self._first > _PATIENCE:
+        if len(self._times) <= _WARM_UP:
+            self._first = now  # compiling and the like is over
+        elif now - self._first > _PATIENCE and trainer.global_step:
             trainer.should_stop = True
         self._batch = batch
 
@@ -173,7 +171,10 @@ def _largest_on_device(trainer: pl.Trainer, pl_module: Any, batch: Any) -> int |
             mixture = batch[0][:1].repeat(items, 1, 1)
             stems = batch[1][:1].repeat(items, 1, 1, 1)
             _pass(trainer, pl_module, mixture, stems)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            # besides too little memory, kernels with a limit of their own on the size
+            if fits is None and not isinstance(error, torch.OutOfMemoryError):
+                raise
             pl_module.zero_grad(set_to_none=True)
             break
         fits, items = items, 2 * items

@@ -42,7 +42,8 @@ class TrainingWatch(pl.Callback):
     - Gradients that are 0, of all of the network or of one of its parts.
     - Weights that do not move.
     - A loss that has not moved: it is the same for all batches of `patience` steps, or has not
-      fallen in the first `patience` steps of a run (by the medians of the first and last fifth).
+      fallen in the first `patience` steps of a run (by the medians of the last fifth and of the
+      first, or of the first tenth of that). Nothing is said while the learning rate rises.
     - Estimates that are the mixture, or silent, in a validation.
     - Targets that are silent.
 
@@ -80,7 +81,9 @@ class TrainingWatch(pl.Callback):
         self._seen = 0  # batches
         self._fresh = trainer.global_step == 0
         self._losses: list[Tensor] = []  # on the device
-        self._history: deque[float] = deque(maxlen=self.patience)
+        self._window = self.patience * trainer.accumulate_grad_batches  # batches of as many steps
+        self._history: deque[float] = deque(maxlen=self._window)
+        self._rates: list[float] = []  # at the last look
         self._samples: deque[Sample] = deque(maxlen=_SILENT_SAMPLES)
         self._silent: dict[str, int] = {}  # target -> samples in a row
         self._gradients: Tensor | None = None
@@ -182,15 +185,20 @@ class TrainingWatch(pl.Callback):
 
     def _judge_loss(self, trainer: pl.Trainer, cause: str | None) -> None:
         losses = list(self._history)
-        if len(losses) < self.patience:
+        before, self._rates = self._rates, _rates(trainer)
+        if len(losses) < self._window:
             return
         said = f"step {trainer.global_step}: the loss has not"
         if is_constant(losses, self.min_change):
             because = cause or "it does not depend on the batch, or the output is saturated"
             text = f"{said} moved in {self.patience} steps ({losses[-1]:.4g}): {because}"
             self._warn(trainer, "loss", text)
-        elif self._fresh and not is_falling(losses):
-            rates = ", ".join(sorted({f"{rate:g}" for rate in _rates(trainer)}))
+        elif (
+            self._fresh
+            and max(self._rates, default=0) <= max(before, default=0)
+            and not (is_falling(losses))
+        ):
+            rates = ", ".join(sorted({f"{rate:g}" for rate in self._rates}))
             because = cause or (
                 f"the learning rate ({rates}) is too low or too high, or the targets do not follow "
                 "from the mixture"

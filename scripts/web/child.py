@@ -13,11 +13,11 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aimless.errors import AimlessError, DataError
 
-__all__ = ["ENVIRONMENT", "Children", "answer", "python"]
+__all__ = ["ENVIRONMENT", "Children", "answer", "keep_stdout", "python"]
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {
@@ -33,36 +33,51 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-m", f"web.{module}"]
 
 
+def keep_stdout() -> TextIO:
+    """The way to whoever started this process, for answers alone.
+
+    All else that is printed, by libraries in C too, goes where errors go from now on.
+    """
+    kept = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return kept
+
+
 class Children:
     """Runs limited processes, a few at once; others wait for their turn.
 
     Args:
         count: at once.
         memory_bytes: of address space each.
-        cpu_seconds: each.
+        cpu_seconds: each, for one file.
     """
 
     def __init__(self, count: int, memory_bytes: int, cpu_seconds: int) -> None:
         self.memory_bytes, self.cpu_seconds = memory_bytes, cpu_seconds
         self._places = threading.BoundedSemaphore(count)
 
-    def run(self, module: str, request: Mapping[str, Any], file_bytes: int) -> dict[str, Any]:
+    def run(
+        self, module: str, request: Mapping[str, Any], file_bytes: int, files: int = 1
+    ) -> dict[str, Any]:
         """Let a child work.
 
         Args:
             module: of this package.
             request: what its `work` gets.
             file_bytes: that it may write into one file.
+            files: that it works on, one after the other.
 
         Returns:
             What its `work` gives.
 
         Raises:
-            DataError: its own, or that it crashed or passed its limits.
+            DataError: its own, or that it crashed, passed its limits or could not be started.
         """
+        cpu_seconds = files * self.cpu_seconds
         limits = {
             "RLIMIT_AS": self.memory_bytes,
-            "RLIMIT_CPU": self.cpu_seconds,
+            "RLIMIT_CPU": cpu_seconds,
             "RLIMIT_FSIZE": file_bytes,
             "RLIMIT_CORE": 0,
         }
@@ -74,10 +89,13 @@ class Children:
                     capture_output=True,
                     text=True,
                     env=ENVIRONMENT | _ONE_THREAD,
-                    timeout=2 * self.cpu_seconds,
+                    timeout=2 * cpu_seconds,
                 )
             except subprocess.TimeoutExpired:
                 raise DataError("The file takes too long to be worked on.") from None
+            except OSError as error:  # too many processes, or no memory for another
+                sys.stderr.write(f"{module} cannot be started: {error}\n")
+                raise DataError("The server is too busy. Please try again in a minute.") from None
         if done.returncode:
             sys.stderr.write(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}\n")
             raise DataError("The file cannot be worked on: it is damaged, or needs too much.")
@@ -89,6 +107,7 @@ class Children:
 
 def answer(work: Callable[..., Mapping[str, Any]]) -> None:
     """The main function of a child: limits itself, then works on the request it is given."""
+    parent = keep_stdout()
     message = json.loads(sys.stdin.readline())
     for name, value in message["limits"].items():
         kind = getattr(resource, name)
@@ -101,4 +120,5 @@ def answer(work: Callable[..., Mapping[str, Any]]) -> None:
         reply = {"error": str(error)}
     except MemoryError:
         reply = {"error": "The file needs more memory than it may take."}
-    json.dump(reply, sys.stdout)
+    with parent:
+        json.dump(reply, parent)

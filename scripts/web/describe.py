@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from aimless.checkpoint import load
 from aimless.download import fetch
 from aimless.errors import AimlessError, DataError
 from aimless.published import PUBLISHED
+from web.child import keep_stdout
 
 __all__ = ["describe", "main"]
 
@@ -38,11 +38,10 @@ def _load_published(name: str) -> Any:
 
 def main() -> None:
     """Describe what stands in the lines of the input, as they come."""
+    parent = keep_stdout()
     for line in sys.stdin:
         source = json.loads(line)
-        with contextlib.redirect_stdout(sys.stderr):
-            found = describe(source)
-        print(json.dumps({"source": source, **found}), flush=True)
+        print(json.dumps({"source": source, **describe(source)}), file=parent, flush=True)
 
 
 if __name__ == "__main__":

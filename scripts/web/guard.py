@@ -1,24 +1,37 @@
-"""Uploads: only a few at once, and only so many bytes in memory; headers on every answer."""
+"""Uploads: only a few at once, and only so many bytes in memory; headers on every answer.
+
+Other sites' WebSockets are refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Container
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
-__all__ = ["AsIs", "SafeHeaders", "UploadGuard"]
+__all__ = ["AsIs", "OriginGuard", "SafeHeaders", "UploadGuard"]
 
 _UPLOAD = "/_stcore/upload_file/"
 #: Seconds that an upload waits for its turn.
 _PATIENCE = 60.0
+#: Seconds without a byte of an upload, and of the whole of it, after which it is given up.
+_LONGEST_PAUSE, _LONGEST = 30.0, 600.0
 #: Bytes of the form around a file, at most.
 _FORM = 1 << 20
 _BUSY = PlainTextResponse(
     "Too many uploads at once. Please try again in a minute.", 503, headers={"Retry-After": "60"}
 )
+_SLOW = PlainTextResponse("The file came too slowly. Please try again.", 408)
+
+
+class _TooSlow(Exception):
+    """The bytes of an upload do not come."""
 
 
 class UploadGuard:
@@ -30,12 +43,20 @@ class UploadGuard:
         largest: bytes of one, beyond which it is refused by its header; Streamlit counts as well.
         most_bytes: in memory, beyond which an upload is refused.
         held: bytes of uploads in memory.
+        arrived: called with the session and the file's key after each.
     """
 
     def __init__(
-        self, app: ASGIApp, most: int, largest: int, most_bytes: int, held: Callable[[], int]
+        self,
+        app: ASGIApp,
+        most: int,
+        largest: int,
+        most_bytes: int,
+        held: Callable[[], int],
+        arrived: Callable[[str, str], None] = lambda session, file: None,
     ) -> None:
         self.app, self.largest, self.most_bytes, self.held = app, largest, most_bytes, held
+        self.arrived = arrived
         self._places = asyncio.Semaphore(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,10 +78,35 @@ class UploadGuard:
             await _BUSY(scope, receive, send)
             return
         try:
-            full = self.held() > self.most_bytes
-            await (_BUSY if full else self.app)(scope, receive, send)
+            if self.held() > self.most_bytes:
+                await _BUSY(scope, receive, send)
+            else:
+                await self.app(scope, _hurrying(receive), send)
+                self.arrived(*scope["path"].split("/")[-2:])
+        except _TooSlow:  # Streamlit answers after the last byte only
+            await _SLOW(scope, receive, send)
         finally:
             self._places.release()
+
+
+def _hurrying(receive: Receive) -> Receive:
+    """Gives up a body that stalls or drips: it would keep its place for ever."""
+    end = time.monotonic() + _LONGEST
+    more = True
+
+    async def receive_more() -> Message:
+        nonlocal more
+        if not more:
+            return await receive()
+        try:
+            left = min(_LONGEST_PAUSE, end - time.monotonic())
+            message = await asyncio.wait_for(receive(), left)
+        except asyncio.TimeoutError:
+            raise _TooSlow from None
+        more = message.get("more_body", False)
+        return message
+
+    return receive_more
 
 
 def _closing(send: Send) -> Send:
@@ -72,6 +118,35 @@ def _closing(send: Send) -> Send:
         await send(message)
 
     return send_more
+
+
+class OriginGuard:
+    """Refuses WebSockets that another site's page opens.
+
+    Args:
+        app: that answers.
+        known: hosts of pages that may, besides the one that is asked; None for all.
+    """
+
+    def __init__(self, app: ASGIApp, known: Container[str] | None) -> None:
+        self.app, self.known = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "websocket" and not self._may(Headers(scope=scope)):
+            await WebSocketClose(1008)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _may(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None or self.known is None:
+            return True
+        try:
+            page = urlsplit(origin)
+            return page.netloc == headers.get("host") or page.hostname in self.known
+        except ValueError:  # no address
+            return False
 
 
 class SafeHeaders:

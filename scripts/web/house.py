@@ -7,11 +7,14 @@ protocol, and would have the model loaded twice.
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from web.child import Children
+from web.downloads import Maker
 from web.jobs import Queue
 from web.models import Catalogue
 from web.options import Options
@@ -38,7 +41,9 @@ class House:
     def __init__(self, options: Options) -> None:
         self.options, limits = options, options.limits
         self.workplace = Workplace(options.work, limits.disk_bytes)
-        self.children = Children(limits.children, limits.memory_bytes, limits.cpu_seconds)
+        children = (limits.children, limits.memory_bytes, limits.cpu_seconds)
+        self.decoders = Children(*children)
+        self.maker = Maker(self.workplace, Children(*children), limits.children)
         self.queue = Queue(options.device, limits.waiting)
         self.catalogue = Catalogue(options.models, options.published)
         self._visits: dict[str, Visit] = {}
@@ -47,13 +52,15 @@ class House:
         self._thread = threading.Thread(target=self._watch, name="visits", daemon=True)
         self._thread.start()
 
-    def welcome(self, alive: Callable[[], bool]) -> Visit:
+    def welcome(self, alive: Callable[[], bool], left: Callable[[], None] = lambda: None) -> Visit:
         """A new visitor.
 
         Args:
             alive: whether the page is open.
+            left: called when the visitor is gone.
         """
-        visit = Visit(self.workplace, self.queue, self.children, self.options.limits, alive)
+        limits = self.options.limits
+        visit = Visit(self.workplace, self.queue, self.decoders, limits, alive, left)
         with self._lock:
             self._visits[visit.token] = visit
         return visit
@@ -81,13 +88,19 @@ class House:
             with self._lock:
                 visits = list(self._visits.values())
             for visit in visits:
-                if visit.alive():
-                    visit.seen = time.monotonic()
-                grace = _GRACE if visit.take is None else self.options.limits.keep_seconds
-                if time.monotonic() - visit.seen > grace:
-                    with self._lock:
-                        del self._visits[visit.token]
-                    visit.close()
+                try:
+                    self._look_after(visit)
+                except Exception:  # the others have to be shown out all the same
+                    sys.stderr.write(traceback.format_exc())
+
+    def _look_after(self, visit: Visit) -> None:
+        if visit.alive():
+            visit.seen = time.monotonic()
+        grace = _GRACE if visit.take is None else self.options.limits.keep_seconds
+        if time.monotonic() - visit.seen > grace:
+            with self._lock:
+                del self._visits[visit.token]
+            visit.close()
 
 
 _house: House | None = None

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ __all__ = ["Busy", "Job", "Queue"]
 
 #: Seconds that a stopped job may still take, before its process is killed.
 _PATIENCE = 10.0
+#: Seconds that a job may say nothing, before its process is killed; a segment takes a few.
+_LONGEST_SILENCE = 1800.0
+#: Seconds until a process that could not be started is tried again.
+_RETRY = 1.0
+_SILENT = "The separation stood still for too long and was ended. Try again, or another model."
 _DIED = "The separation broke off: the server may be out of memory. Try again, or an excerpt."
 
 
@@ -42,6 +48,7 @@ class Job:
         began: when the first segment began, by `time.monotonic`.
         error: why it failed.
         result: see `web.separate.Worker.run`.
+        stopping: whether nobody waits for it any more.
     """
 
     request: Mapping[str, Any]
@@ -51,6 +58,7 @@ class Job:
     began: float = 0.0
     error: str = ""
     result: dict[str, Any] = field(default_factory=dict)
+    stopping: bool = False
 
     @property
     def folder(self) -> Path:
@@ -124,7 +132,9 @@ class Queue:
                 self._waiting.remove(job)
                 self._finish(job, "stopped")
                 return
-            (job.folder / STOP).touch()
+            job.stopping = True
+            with suppress(OSError):  # a full disk: then its process is killed soon
+                (job.folder / STOP).touch()
             process = self._process
         if process is not None:
             timer = threading.Timer(_PATIENCE, self._kill_if_running, (job, process))
@@ -157,11 +167,16 @@ class Queue:
     def _work(self) -> None:
         """The thread of the queue."""
         while True:
-            self._ready_process()  # before the first visitor comes
+            ready = self._make_ready()  # before the first visitor comes
             with self._change:
-                self._change.wait_for(lambda: self._closed or self._waiting)
+                if ready:
+                    self._change.wait_for(lambda: self._closed or self._waiting)
+                else:
+                    self._change.wait_for(lambda: self._closed, _RETRY)
                 if self._closed:
                     break
+                if not ready:
+                    continue
                 job = self._running = self._waiting.pop(0)
                 job.state = "loading"
             self._run(job)
@@ -170,6 +185,15 @@ class Queue:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def _make_ready(self) -> bool:
+        """Start the process where it does not run; whether it could be started."""
+        try:
+            self._ready_process()
+        except OSError as error:  # too many processes, or no memory for another
+            sys.stderr.write(f"the process that separates cannot be started: {error}\n")
+            return False
+        return True
 
     def _ready_process(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
@@ -183,23 +207,34 @@ class Queue:
         return self._process
 
     def _run(self, job: Job) -> None:
+        reason = _DIED
+        try:
+            self._exchange(job)
+        except TimeoutError:
+            reason = _SILENT
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            sys.stderr.write(f"the process that separates cannot be used: {error!r}\n")
+        if not job.finished:
+            if self._process is not None:  # what else it says would be heard by the next job
+                self._process.kill()
+                self._process.wait()
+            stopped = self._closed or job.stopping
+            self._finish(job, "stopped" if stopped else "failed", reason)
+
+    def _exchange(self, job: Job) -> None:
+        """Give the process a job, and hear it until that is finished or the process ends.
+
+        Raises:
+            TimeoutError: it said nothing for long.
+            OSError: it is not there, or cannot be started.
+            ValueError, KeyError, TypeError: what it said is no message.
+        """
         process = self._ready_process()
         assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(job.request) + "\n")
-            process.stdin.flush()
-            while not job.finished:
-                line = process.stdout.readline()
-                if not line:
-                    break
-                self._hear(job, json.loads(line))
-        except BrokenPipeError:
-            sys.stderr.write("the process that separates was not there\n")
-        if not job.finished:
-            process.wait()
-            stopped = self._closed or (job.folder / STOP).exists()
-            self._finish(job, "stopped" if stopped else "failed", _DIED)
+        process.stdin.write(json.dumps(job.request) + "\n")
+        process.stdin.flush()
+        while not job.finished and (line := _read_line(process)):
+            self._hear(job, json.loads(line))
 
     def _hear(self, job: Job, message: Mapping[str, Any]) -> None:
         state = message["state"]
@@ -208,12 +243,41 @@ class Queue:
                 job.began = time.monotonic()
             job.done, job.total = message["done"], message["total"]
         if state == "done":
-            job.result = message["result"]
-        if state in ("failed", "stopped"):
+            self._deliver(job, message["result"])
+        elif state in ("failed", "stopped"):
             self._finish(job, state, message.get("error", ""))
-        elif state != "ready":
+        elif state in ("loading", "separating", "drawing"):
             job.state = state
+        elif state != "ready":
+            raise ValueError(state)
+
+    def _deliver(self, job: Job, result: dict[str, Any]) -> None:
+        with self._change:  # nobody can stop it between the look and the deed
+            if job.stopping:
+                self._finish(job, "stopped")
+            else:
+                job.result, job.state = result, "done"
 
     def _finish(self, job: Job, state: str, error: str = "") -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
         job.error, job.state = error, state
+
+
+def _read_line(process: subprocess.Popen[str]) -> str:
+    """The next line of a process; nothing where it has ended.
+
+    Raises:
+        TimeoutError: it was killed, as it said nothing for long.
+    """
+    assert process.stdout is not None
+    began = time.monotonic()
+    timer = threading.Timer(_LONGEST_SILENCE, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    if not line and time.monotonic() - began >= _LONGEST_SILENCE:
+        raise TimeoutError
+    return line

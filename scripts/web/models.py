@@ -102,6 +102,14 @@ class Catalogue:
     def _look(self) -> None:
         if not self._models:
             return
+        try:
+            self._ask_child()
+        except OSError as error:
+            sys.stderr.write(f"the models could not be looked at: {error}\n")
+        for model in self.models("looking"):  # the child broke off
+            self._note({"source": model.source, "error": "it could not be looked at"})
+
+    def _ask_child(self) -> None:
         lines = "".join(json.dumps(source) + "\n" for source in self._models)
         self._process = subprocess.Popen(
             python("describe"),
@@ -117,8 +125,6 @@ class Catalogue:
         for line in self._process.stdout:
             self._note(json.loads(line))
         self._process.wait()
-        for model in self.models("looking"):  # the child broke off
-            self._note({"source": model.source, "error": "it could not be looked at"})
 
     def _note(self, found: Mapping[str, Any]) -> None:
         model = self._models[found["source"]]

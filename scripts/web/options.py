@@ -25,8 +25,8 @@ class Limits:
         seconds: of audio, at most.
         pcm_bytes: of one song, decoded to 32-bit floats.
         memory_bytes: address space of a process that decodes or encodes.
-        cpu_seconds: of such a process.
-        children: such processes at once.
+        cpu_seconds: of such a process, for one file.
+        children: such processes at once that decode, and as many that encode.
         uploads: that may be under way at once.
         upload_bytes: of all uploads that lie in memory.
         waiting: jobs behind the one that runs.

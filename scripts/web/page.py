@@ -13,7 +13,7 @@ from web.house import house
 from web.jobs import Job
 from web.mixer import mixer
 from web.models import Model
-from web.session import forget_upload, page_is_open
+from web.session import forget_upload, page_is_open, upload_remover
 from web.sniff import KINDS
 from web.visit import Song, Visit
 
@@ -51,7 +51,7 @@ def _base() -> str:
 def _visit() -> Visit:
     known = st.session_state.get("visit")
     if known is None or house().find(known.token) is None:  # it was away for long
-        st.session_state.visit = house().welcome(page_is_open())
+        st.session_state.visit = house().welcome(page_is_open(), upload_remover())
     visit: Visit = st.session_state.visit
     return visit
 
@@ -79,9 +79,10 @@ def _choose_song(visit: Visit) -> None:
                 visit.receive(Path(upload.name.replace("\0", "")).stem[:200], upload)
     except AimlessError as problem:
         st.session_state.error = str(problem)
-    if upload is not None:
-        forget_upload(upload.file_id)
-    st.session_state.uploads += 1
+    finally:  # also where Streamlit ends the page in the middle, as for a click
+        if upload is not None:
+            forget_upload(upload.file_id)
+        st.session_state.uploads += 1
     st.rerun()
 
 
@@ -158,11 +159,13 @@ def _choose_model() -> Model | None:
     catalogue = house().catalogue
     for model in catalogue.models("missing"):
         st.warning(_plain(f"{model.title}: {model.reason}."))
+    looking = len(catalogue.models("looking"))  # first: what is found after this is ready, too
     models = {model.source: model for model in catalogue.models("ready")}
-    if catalogue.models("looking"):
+    if looking:
+        st.session_state.looking = looking
         _wait_for_models()
     if not models:
-        if not catalogue.models("looking"):
+        if not looking:
             st.error("There is no model here. Start the server with --models and a folder.")
         return None
     source = st.selectbox("Model", list(models), format_func=lambda key: models[key].title)
@@ -173,10 +176,8 @@ def _choose_model() -> Model | None:
 @st.fragment(run_every=1.0)
 def _wait_for_models() -> None:
     looking = house().catalogue.models("looking")
-    if st.session_state.get("looking", len(looking)) != len(looking):
-        st.session_state.looking = len(looking)
+    if st.session_state.looking != len(looking):
         st.rerun()
-    st.session_state.looking = len(looking)
     if looking:
         names = ", ".join(model.title for model in looking)
         st.info(_plain(f"Being looked at, or downloaded: {names} ..."))

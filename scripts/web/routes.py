@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from aimless.errors import AimlessError
+from web.downloads import Download, TooMany
 from web.files import picture_name, piece_name
 from web.house import house
 from web.visit import FORMATS, Take, Visit
@@ -30,6 +29,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 #: For answers that only one visitor may see.
 _PRIVATE = {"Cache-Control": "private, max-age=3600", "Referrer-Policy": "no-referrer"}
 _MOST_GAIN = 4.0
+_GONE = "These stems are no longer here. Split the song again."
 
 
 class Refused(Exception):
@@ -60,10 +60,14 @@ def _answering(handler: Any) -> Any:
         try:
             visit = house().find(request.path_params["token"])
             if visit is None or visit.take is None:
-                raise Refused(404, "These stems are no longer here. Split the song again.")
+                raise Refused(404, _GONE)
             return await handler(request, visit, visit.take)
         except Refused as refused:
             return PlainTextResponse(refused.text, refused.status)
+        except FileNotFoundError:  # they were removed meanwhile
+            return PlainTextResponse(_GONE, 404)
+        except TooMany as error:
+            return PlainTextResponse(str(error), 429)
         except AimlessError as error:
             return PlainTextResponse(str(error), 503)
 
@@ -88,7 +92,8 @@ def _given(path: Path, kind: str) -> Response:
 async def _stem(request: Request, visit: Visit, take: Take) -> Response:
     track = _track(take, request.path_params["track"])
     name = f"{take.name} - {_track_name(take, track)}"
-    return await _made(request, visit, take, [(name, {track: 1.0})])
+    fit = track == 0  # the song's peak has nothing to do with those of the stems
+    return await _made(request, visit, take, [(name, {track: 1.0})], fit=fit)
 
 
 async def _stems(request: Request, visit: Visit, take: Take) -> Response:
@@ -167,17 +172,16 @@ async def _made(
     if archive is None:
         work["archive"] = None
     most = len(files) * (take.frames * take.channels * 4 + (1 << 20))
-    folder.mkdir()
-    removal = BackgroundTask(_remove, folder)
-    try:
-        await run_in_threadpool(visit.children.run, "encode", work, most)
-    except BaseException:
-        await removal()
-        raise
     path = packed if archive else Path(str(wanted[0]["target"]))
     name = f"{archive}.zip" if archive else str(wanted[0]["name"])
-    headers = {"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"}
-    return FileResponse(path, filename=_safe(name), headers=headers, background=removal)
+    visit.downloads.enter()
+    try:
+        async with visit.downloads.turn:
+            await house().maker.make(folder, work, most)
+        return Download(path, _safe(name), visit.downloads)
+    except BaseException:
+        visit.downloads.leave()
+        raise
 
 
 def _common_gain(take: Take, form: str, bits: str | None) -> float:
@@ -190,9 +194,3 @@ def _safe(name: str) -> str:
     """A name for the visitor's disk: no separators, nothing that is no character."""
     kept = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', "_", name).lstrip(".")
     return kept[-200:]
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import soundfile
 
@@ -21,6 +21,7 @@ from aimless.errors import AimlessError, DataError
 from aimless.memory import keep_freed_memory
 from aimless.network import AudioNetwork
 from aimless.separator import Separator
+from web.child import keep_stdout
 from web.files import MIXTURE, PREVIEW, STEMS, STOP
 from web.preview import make_preview
 
@@ -36,10 +37,11 @@ class Worker:
 
     Args:
         device: see `aimless.Separator`.
+        server: where it reads what is said here.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, server: TextIO) -> None:
+        self.device, self.server = device, server
         self._parent = os.getppid()
         self._model: str | None = None
         self._network: AudioNetwork | None = None
@@ -59,21 +61,21 @@ class Worker:
             Stopped: the folder says so.
         """
         folder = Path(job["folder"])
-        say(state="loading")
+        self.say(state="loading")
         separator = Separator(self._load(job["model"]), device=self.device, **job["settings"])
         mixture = _cut(Path(job["song"]), folder / MIXTURE, job["start"], job["seconds"])
         self._check(folder)
 
         def report(song: Path, done: float, total: float) -> None:
             self._check(folder)
-            say(state="separating", done=done, total=total)
+            self.say(state="separating", done=done, total=total)
 
-        say(state="separating", done=0.0, total=soundfile.info(mixture).duration)
+        self.say(state="separating", done=0.0, total=soundfile.info(mixture).duration)
         files = separator.separate_files(
             mixture, folder / STEMS, template="{stem}", progress=report
         )
         stems = files[mixture]
-        say(state="drawing")
+        self.say(state="drawing")
         (folder / PREVIEW).mkdir()
         tracks = {"mixture": mixture, **stems}
         preview = make_preview(tracks, folder / PREVIEW, lambda: self._check(folder))
@@ -85,6 +87,10 @@ class Worker:
             "frames": info.frames,
             "preview": preview,
         }
+
+    def say(self, **words: Any) -> None:
+        """One line to the server."""
+        print(json.dumps(words), file=self.server, flush=True)
 
     def _load(self, model: str) -> AudioNetwork:
         from aimless.checkpoint import load
@@ -125,27 +131,24 @@ def _cut(source: Path, target: Path, start: float, seconds: float | None) -> Pat
     return target
 
 
-def say(**words: Any) -> None:
-    """One line to the server."""
-    print(json.dumps(words), flush=True)
-
-
 def main() -> None:
     """Run jobs until the server closes the pipe."""
+    worker = Worker(sys.argv[1], keep_stdout())
     keep_freed_memory()
-    worker = Worker(sys.argv[1])
-    say(state="ready")
+    worker.say(state="ready")
     for line in sys.stdin:
         job = json.loads(line)
         try:
-            say(state="done", result=worker.run(job))
+            worker.say(state="done", result=worker.run(job))
         except Stopped:
-            say(state="stopped")
+            worker.say(state="stopped")
         except AimlessError as error:
-            say(state="failed", error=str(error).replace(job["folder"] + "/", ""))
+            worker.say(state="failed", error=str(error).replace(job["folder"] + "/", ""))
         except Exception:  # a fault of ours: the next job has a right to a worker all the same
             traceback.print_exc()
-            say(state="failed", error="The song could not be separated: a fault of the server.")
+            worker.say(
+                state="failed", error="The song could not be separated: a fault of the server."
+            )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import math
 import signal
 from collections.abc import Callable
 
 import uvicorn
+from streamlit import config, net_util
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.url_util import get_hostname
 
-__all__ = ["end_within", "forget_upload", "page_is_open", "prepare", "uploaded_bytes"]
+__all__ = [
+    "end_within",
+    "forget_earlier_uploads",
+    "forget_upload",
+    "keep_sessions",
+    "known_hosts",
+    "page_is_open",
+    "prepare",
+    "upload_remover",
+    "uploaded_bytes",
+]
 
 
 def page_is_open() -> Callable[[], bool]:
@@ -33,6 +47,26 @@ def forget_upload(file_id: str) -> None:
         context.uploaded_file_mgr.remove_file(context.session_id, file_id)
 
 
+def upload_remover() -> Callable[[], None]:
+    """Frees the memory of all uploads of the page that runs now, asked from any thread."""
+    context = get_script_run_ctx()
+    if context is None or not isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        return lambda: None
+    return functools.partial(context.uploaded_file_mgr.remove_session_files, context.session_id)
+
+
+def forget_earlier_uploads(session: str, file_id: str) -> None:
+    """Free the memory of a page's uploads before this one: it shows no more than one."""
+    manager = Runtime.instance().uploaded_file_mgr if Runtime.exists() else None
+    if not isinstance(manager, MemoryUploadedFileManager):
+        return
+    uploads = list(manager.file_storage.get(session, ()))
+    if file_id in uploads:  # otherwise it was refused
+        for upload in uploads:
+            if upload != file_id:
+                manager.remove_file(session, upload)
+
+
 def uploaded_bytes() -> int:
     """Bytes of all uploads in memory."""
     if not Runtime.exists():
@@ -44,6 +78,27 @@ def uploaded_bytes() -> int:
         for stat in stats
         if getattr(stat, "category_name", "") == "UploadedFileManager"
     )
+
+
+def known_hosts() -> frozenset[str] | None:
+    """Names that the server goes by besides the one it is asked under; None for any.
+
+    They are Streamlit's, but for its address as seen from outside. For that Streamlit asks another
+    server, and lets all visitors wait meanwhile.
+    """
+    if not config.get_option("server.enableCORS"):
+        return None
+    addresses = ["localhost", "0.0.0.0", "127.0.0.1", net_util.get_internal_ip() or ""]
+    addresses += config.get_option("server.corsAllowedOrigins")
+    if config.is_manually_set("browser.serverAddress"):
+        addresses.append(config.get_option("browser.serverAddress"))
+    return frozenset(filter(None, (get_hostname(address.strip()) for address in addresses)))
+
+
+def keep_sessions(seconds: float) -> None:
+    """Let Streamlit keep pages that lost their connection for so long, or as long as it is told."""
+    name = "server.disconnectedSessionTTL"
+    config.set_option(name, max(config.get_option(name), math.ceil(seconds)))
 
 
 def prepare() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from aimless.errors import ConfigError, DataError
 from aimless.songs.stem_format import StemFormat
 from web.child import Children
+from web.downloads import Downloads
 from web.files import MIXTURE, PREVIEW, STEMS
 from web.jobs import Job, Queue
 from web.options import Limits
@@ -21,6 +23,9 @@ from web.sniff import sniff
 from web.workplace import Workplace
 
 __all__ = ["FORMATS", "Song", "Take", "Visit", "write"]
+
+#: How often a song may be gone through: more would keep all others waiting for hours.
+_MOST_WORK = 10
 
 #: Key in addresses -> (what the page calls it, format, bits).
 FORMATS: Mapping[str, tuple[str, str, str | None]] = {
@@ -113,21 +118,24 @@ class Visit:
     Args:
         workplace: where its files go.
         queue: that its jobs go to.
-        children: that decode and encode.
+        decoders: processes for its songs.
         limits: for its songs.
         alive: whether the page is open.
+        left: called in the end.
     """
 
     def __init__(
         self,
         workplace: Workplace,
         queue: Queue,
-        children: Children,
+        decoders: Children,
         limits: Limits,
         alive: Callable[[], bool],
+        left: Callable[[], None],
     ) -> None:
-        self.workplace, self.queue, self.children = workplace, queue, children
-        self.limits, self.alive = limits, alive
+        self.workplace, self.queue, self.decoders = workplace, queue, decoders
+        self.limits, self.alive, self._left = limits, alive, left
+        self.downloads = Downloads()
         self.token = secrets.token_urlsafe(24)
         self.folder = workplace.new_folder()
         self.seen = time.monotonic()
@@ -143,13 +151,16 @@ class Visit:
             file: its bytes.
 
         Raises:
-            DataError: it is no song that is taken.
+            DataError: it is no song that is taken, or there is no room.
         """
         self.workplace.check_space()
         upload = self.folder / f"{uuid.uuid4().hex}.upload"
         try:
             write(file, upload)
             return self.open(name, upload)
+        except OSError as error:
+            sys.stderr.write(f"a song cannot be kept: {error}\n")
+            raise DataError("The server has no room for a song just now.") from None
         finally:
             upload.unlink(missing_ok=True)
 
@@ -165,7 +176,7 @@ class Visit:
             "max_bytes": self.limits.pcm_bytes,
         }
         try:
-            info = self.children.run("decode", request, self.limits.pcm_bytes + (1 << 20))
+            info = self.decoders.run("decode", request, self.limits.pcm_bytes + (1 << 20))
         except DataError:
             target.unlink(missing_ok=True)
             raise
@@ -189,10 +200,12 @@ class Visit:
 
         Raises:
             web.jobs.Busy: too many wait.
+            ConfigError: it would take too long.
             DataError: there is no song, or no room.
         """
         if self.song is None:
             raise DataError("There is no song yet.")
+        _check_work(settings.get("overlap") or 0.0, settings.get("shifts", 1))
         self.workplace.check_space()
         job = self.queue.submit(
             self.folder,
@@ -236,8 +249,19 @@ class Visit:
 
     def close(self) -> None:
         """Remove everything."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.stop()
+            self._left()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check_work(overlap: float, passes: int) -> None:
+    if passes > _MOST_WORK * (1 - overlap) + 1e-6:  # 0.9 is not quite 9 / 10
+        raise ConfigError(
+            f"Overlap of segments {overlap:g} with {passes} passes takes too long here: "
+            "make one of the two smaller."
+        )
 
 
 def write(file: BinaryIO, path: Path) -> None:

@@ -1,7 +1,9 @@
 """Folders for visitors' files: private, removed when they leave, also after a crash.
 
 Each server has a folder of its own, and a lock on it that the operating system lets go whatever
-way the server ends. At its start a server removes those that nobody holds.
+way the server ends. At its start a server removes those that nobody holds. The folder itself is
+locked, not a file in it: that would be cleaned away by systemd-tmpfiles after some days, which
+passes over locked folders.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ import fcntl
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from aimless.errors import DataError
 
 __all__ = ["Workplace"]
 
-_PREFIX, _LOCK = "aimless-web-", "lock"
+_PREFIX = "aimless-web-"
 
 
 class Workplace:
@@ -33,11 +35,9 @@ class Workplace:
 
     def __init__(self, parent: Path, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.folder = parent / (_PREFIX + uuid.uuid4().hex)
         try:
             remove_abandoned(parent)
-            self.folder.mkdir(mode=0o700, parents=True)
-            self._lock = _lock(self.folder)
+            self.folder, self._lock = _new_locked(parent)
         except OSError as error:
             raise DataError(f"--work {parent}: {error.strerror or error}") from error
 
@@ -71,7 +71,7 @@ class Workplace:
     def close(self) -> None:
         """Remove it all."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
+        os.close(self._lock)
 
 
 def remove_abandoned(parent: Path) -> None:
@@ -82,19 +82,36 @@ def remove_abandoned(parent: Path) -> None:
         except OSError:  # in use, or another user's
             continue
         shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+        os.close(lock)
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    """The open lock file; closing it lets go.
+def _new_locked(parent: Path) -> tuple[Path, int]:
+    """A new folder below another, and its lock.
+
+    Raises:
+        OSError: it cannot be made, or not be locked there.
+    """
+    while True:
+        folder = parent / (_PREFIX + uuid.uuid4().hex)
+        folder.mkdir(mode=0o700, parents=True)
+        # a server that starts just now may take it for abandoned before the lock is there
+        with suppress(FileNotFoundError, BlockingIOError):
+            lock = _lock(folder)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """The open folder; closing it lets go.
 
     Raises:
         OSError: another process holds it, or it may not be opened.
     """
-    file = open(folder / _LOCK, "ab")  # noqa: SIM115 it stays open as long as the lock is held
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
+        os.close(handle)
         raise
-    return file
+    return handle

@@ -275,6 +275,26 @@ def test_classes_of_strangers_are_not_imported(network, tmp_path, monkeypatch):
     assert same(load(path, trusted=["stranger"]), network)
 
 
+def test_a_network_may_have_parts_that_are_called_as_wrappers_call_it(
+    network, tmp_path, monkeypatch
+):
+    (tmp_path / "parts.py").write_text(
+        "import torch\nfrom aimless.models import DemucsSplit\n"
+        "class Net(DemucsSplit):\n"
+        "    def __init__(self, **kwargs):\n"
+        "        super().__init__(**kwargs)\n"
+        "        self.model, self.module = torch.nn.Linear(2, 2), torch.nn.Linear(3, 3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    network.class_path = "parts.Net"
+    network.model.model, network.model.module = torch.nn.Linear(2, 2), torch.nn.Linear(3, 3)
+    path = tmp_path / "a.safetensors"
+    export(network, path)
+    loaded = load(path, trusted=["parts"])
+    assert same(loaded, network)
+    assert torch.equal(loaded.model.module.weight, network.model.module.weight)
+
+
 def test_truncated_and_flipped_files_are_found(network, tmp_path):
     path = save(network, tmp_path / "a.ckpt")
     whole = path.read_bytes()

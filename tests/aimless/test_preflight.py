@@ -112,6 +112,50 @@ def test_what_would_end_the_run_ends_the_trial_with_its_code(name, musdb_root, t
     assert words in errors[0]
 
 
+@pytest.mark.parametrize("monitor", ["step", "epoch", "train/wait"])
+def test_what_lightning_or_a_longer_run_logs_may_be_waited_for(
+    monitor, musdb_root, tmp_path, capsys
+):
+    callbacks = saver(monitor=monitor, mode="max", save_top_k=3)
+    assert preflight(musdb_root, tmp_path, capsys, trainer__callbacks=callbacks).status == 0
+
+
+def test_a_slow_trial_still_makes_a_step(musdb_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trial, "_PATIENCE", 0.0)
+    result = preflight(musdb_root, tmp_path, capsys, trainer__accumulate_grad_batches=4)
+    assert result.status == 0, result.err
+    assert "optimizer 0.0 MB" not in result.rows["memory"]
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "SLURM"])
+def test_one_process_of_several_tries_it_out(launcher, musdb_root, tmp_path, capsys, monkeypatch):
+    variables = {
+        "torchrun": {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        | {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0},
+        "SLURM": {"SLURM_PROCID": 0, "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2}
+        | {"SLURM_NNODES": 1, "SLURM_JOB_NAME": "train", "SLURM_LOCALID": 0, "SLURM_NODEID": 0},
+    }[launcher]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    result = preflight(musdb_root, tmp_path, capsys, "--trainer.devices", "2")
+    assert result.status == 0, result.err
+    assert "2 batches an epoch of each process" in result.rows["data"]
+    monkeypatch.setenv("RANK" if launcher == "torchrun" else "SLURM_PROCID", "1")
+    path = experiment(musdb_root, tmp_path)
+    assert main("fit", "--config", path, "--preflight") == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1.0", 3), ("2", 2), ("3", 3), ("0.5", 1)])
+def test_a_number_of_validation_batches_is_one_for_each_process(
+    limit, expected, musdb_root, tmp_path, capsys
+):
+    words = ["--trainer.limit_val_batches", limit, "--trainer.devices", "2"]
+    segments = {"data__init_args__val_seq_duration": 0.25}  # 12, in 6 batches
+    result = preflight(musdb_root, tmp_path, capsys, *words, **segments)
+    assert result.rows["validation"].endswith(f", {expected} batches")
+
+
 def test_what_is_worth_a_look_is_listed(musdb_root, tmp_path, capsys, monkeypatch):
     """Tracks of 3 s are shorter than the segments, and the loader is slower than the step."""
     slow = trial.LoaderSpeed(99.0, 50.0, 0)

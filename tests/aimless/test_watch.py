@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,11 @@ def fit(net, caplog, steps=60, validate=False, watch=None, silent=False, **setti
     return [r.getMessage() for r in caplog.records if r.name == "aimless.lightning.watch"]
 
 
+class Constant(L1Loss):
+    def forward(self, estimates, *signals):
+        return 0.25 + 1e-9 * estimates.mean(), {}
+
+
 def test_a_training_that_learns_is_left_alone(caplog):
     assert fit(Net(), caplog, steps=200, validate=True) == []
 
@@ -144,10 +150,6 @@ def test_silent_targets(caplog):
 
 
 def test_a_loss_that_is_the_same_for_all_batches(caplog):
-    class Constant(L1Loss):
-        def forward(self, estimates, *signals):
-            return 0.25 + 1e-9 * estimates.mean(), {}
-
     said = fit(Separator(Net(), loss=Constant()), caplog)
     assert any(
         "the loss has not moved in 40 steps (0.25): it does not depend on the batch" in text
@@ -172,6 +174,13 @@ def test_accumulated_batches_and_a_network_of_one_child(caplog):
     assert fit(net, caplog, steps=90, accumulate_grad_batches=4) == []
     said = fit(Separator(nn.Sequential(Net()), rate=0.0), caplog, accumulate_grad_batches=2)
     assert "the weights of model.0.encoder, model.0.decoder, model.0.spare do not" in said[0]
+
+
+def test_steps_are_those_of_the_optimizer(caplog):
+    said = fit(Separator(Net(), loss=Constant()), caplog, steps=60, accumulate_grad_batches=2)
+    assert not any("the loss has not moved" in text for text in said)
+    said = fit(Separator(Net(), loss=Constant()), caplog, steps=90, accumulate_grad_batches=2)
+    assert any("the loss has not moved in 40 steps" in text for text in said)
 
 
 def test_0_watches_nothing(caplog):
@@ -210,6 +219,10 @@ class TestLosses:
 
     def test_a_fall_is_seen_through_noise(self):
         assert all(is_falling(curve.tolist()) for curve in self.curves(0.2, 0.2))
+
+    def test_a_fall_at_the_very_beginning_is_one(self):
+        early = np.exp(-np.arange(1000) / 20)
+        assert all(is_falling((curve + early).tolist()) for curve in self.curves(0, 0.1, 50))
 
     def test_a_rise_is_no_fall(self):
         assert not any(is_falling(curve.tolist()) for curve in self.curves(-0.2, 0.05))

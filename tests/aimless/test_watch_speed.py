@@ -57,7 +57,7 @@ class Sleeper(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 1e-3)
 
 
-def fit(fetch, step, every=5, count=16, validate=False, **settings):
+def fit(fetch, step, every=5, count=16, validate=None, **settings):
     speed = Throughput(every)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -71,8 +71,22 @@ def fit(fetch, step, every=5, count=16, validate=False, **settings):
         **settings,
     )
     loader = DataLoader(Slow(fetch, count), batch_size=None)
-    trainer.fit(Sleeper(step), loader, DataLoader(Slow(0, 1), None) if validate else None)
+    val_loader = DataLoader(validate(0, 1), batch_size=None) if validate else None
+    trainer.fit(Sleeper(step), loader, val_loader)
     return speed, trainer
+
+
+class SlowToBegin(Slow):
+    """Starting its processes and reading a first song takes a while."""
+
+    def __iter__(self):
+        time.sleep(1.0)
+        return super().__iter__()
+
+
+def test_the_start_of_a_validations_loader_is_no_training():
+    speed, _ = fit(0.001, 0.02, every=9, count=10, validate=SlowToBegin, val_check_interval=5)
+    assert speed.measured["train/step_s"] < 0.15
 
 
 @pytest.mark.parametrize(("fetch", "step", "share"), [(0.06, 0.02, 0.75), (0.02, 0.06, 0.25)])
@@ -88,7 +102,7 @@ def test_the_share_of_waiting_and_the_speed(fetch, step, share):
 
 
 def test_validation_is_no_waiting_and_no_training():
-    speed, _ = fit(0.001, 0.02, every=9, count=10, validate=True, val_check_interval=5)
+    speed, _ = fit(0.001, 0.02, every=9, count=10, validate=Slow, val_check_interval=5)
     assert speed.measured["train/step_s"] < 0.2
     assert speed.measured["train/wait"] < 0.5
 

@@ -130,6 +130,7 @@ def browser():
 def page(browser, server):
     """The app in a browser; faults in its scripts fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(90_000)  # two busy cores may need a minute to look at the models
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -153,4 +154,4 @@ def split(page, name: str, content: bytes) -> None:
     """Give the page a song, and wait for the mixer."""
     upload(page, name, content)
     page.get_by_role("button", name="Split", exact=True).click()
-    page.get_by_role("button", name="Mute drums").wait_for(timeout=60_000)  # its script has run
+    page.get_by_role("button", name="Mute drums").wait_for()  # its script has run

@@ -73,7 +73,7 @@ class Server:
 
     def files(self) -> list[Path]:
         """Visitors' files on disk."""
-        return [path for path in files_below(self.work) if path.name != "lock"]
+        return files_below(self.work)
 
     def memory(self) -> int:
         """Resident bytes of the server process."""

@@ -69,6 +69,7 @@ def unnamed_controls(page) -> list[str]:
 )
 def test_all_can_be_read_named_and_reached(browser, server, scheme, size):
     context = browser.new_context(viewport=size, color_scheme=scheme)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(server.url)
     page.get_by_text("1. Choose a song").wait_for()

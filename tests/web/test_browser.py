@@ -156,6 +156,14 @@ def test_it_plays_seeks_and_loops_by_keys(page, song):
     seen = []
     wait_for(lambda: seen.append(position(page)) or seen[-1] < 1)  # it went round
     assert max(seen) <= stopped + 0.01
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Play").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("[")  # at the very end: no loop, and not an empty one either
+    page.keyboard.press("l")
+    shares = "element => ['from', 'to'].map((e) => element.style.getPropertyValue(`--loop-${e}`))"
+    assert page.locator(".mixer").evaluate(shares) == ["0", "1"]
     page.keyboard.press("1")
     assert page.get_by_role("button", name="Mute drums").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Shift+Digit2")

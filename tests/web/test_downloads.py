@@ -9,19 +9,27 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import uvicorn
 import web.house
+import web.routes
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from web import downloads
+from web.downloads import Downloads, Maker
+from web.files import PREVIEW, STEMS
 from web.guard import AsIs, SafeHeaders, UploadGuard
 from web.routes import routes
+from web.visit import Take
 
 from tests.web.conftest import song_bytes
-from tests.web.running import files_below, wait_for
+from tests.web.running import wait_for
 
 FORMATS = {"wav-float": 1e-7, "wav-24": 2**-22, "wav-16": 2**-14, "flac": 2**-22, "mp3": None}
 
@@ -54,13 +62,28 @@ def take(house):
     visit.close()
 
 
-def get(url: str) -> tuple[int, bytes, str]:
+def get(url: str, method: str = "GET", **headers: str) -> tuple[int, bytes, str]:
     """Status, content, and name of the file."""
+    request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(url, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.read(), response.headers.get_filename() or ""
     except urllib.error.HTTPError as error:
         return error.code, error.read(), ""
+
+
+def made(visit) -> list[str]:
+    """Folders of downloads that are not removed yet."""
+    here = {path.name for path in visit.take.folder.iterdir() if path.is_dir()}
+    return sorted(here - {STEMS, PREVIEW})
+
+
+@pytest.fixture
+def under_way(take, monkeypatch) -> Downloads:
+    """Downloads of the visitor, without those of tests before, which may just end."""
+    monkeypatch.setattr(take, "downloads", Downloads())
+    wait_for(lambda: not made(take))
+    return take.downloads
 
 
 def samples(content: bytes) -> np.ndarray:
@@ -117,6 +140,22 @@ def test_a_loud_mix_is_scaled_into_full_scale(address, take):
     np.testing.assert_allclose(found / np.abs(found).max(), whole / np.abs(whole).max(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("key", "most"), [("wav-16", 2**-14), ("flac", 2**-22)])
+def test_a_song_louder_than_its_stems_is_scaled_by_its_own_peak(address, visit, key, most):
+    sounds = {"mixture": 1.1, "stems/drums": 0.6, "stems/rest": 0.5}
+    wave = np.sin(np.arange(4410) / 10).astype(np.float32)
+    folder = visit.folder / "take"
+    (folder / "stems").mkdir(parents=True)
+    for name, peak in sounds.items():
+        soundfile.write(folder / f"{name}.wav", peak * wave, 44100, subtype="FLOAT")
+    stems, peaks = ("drums", "rest"), list(sounds.values())
+    visit.take = Take(folder, "loud", stems, 44100, 1, len(wave), {"peaks": peaks})
+    for index, scale in enumerate([1 / 1.1, 1, 1]):  # the stems still fit as they are
+        _, content, _ = get(f"{address}/aimless/{visit.token}/stem/{index}/{key}")
+        expected = scale * track(visit, index)
+        np.testing.assert_allclose(samples(content), expected, atol=most + 2**-14)
+
+
 @pytest.mark.parametrize(
     "gains", ["", "1", "1,1,1,1,1,1", "x,1,1,1,1", "nan,1,1,1,1", "9,1,1,1,1", "0,0,0,0,0", "1e9,1"]
 )
@@ -156,9 +195,92 @@ def test_only_the_visitor_gets_the_stems(address, take, visit):
 
 
 def test_what_was_made_is_removed_when_it_is_sent(address, take):
-    before = files_below(take.folder)
     get(f"{address}/aimless/{take.token}/stems/wav-16")
-    wait_for(lambda: files_below(take.folder) == before, 5)
+    wait_for(lambda: not made(take))
+
+
+def test_parts_of_downloads_and_heads_are_given(address, take, under_way):
+    url = f"{address}/aimless/{take.token}/stem/1/wav-16"
+    whole = get(url)[1]
+    assert get(url, Range="bytes=100-199")[:2] == (206, whole[100:200])
+    assert get(url, "HEAD")[:2] == (200, b"")
+    assert get(url, Range="bytes=99999999-")[0] == 416
+    wait_for(lambda: not made(take))
+    assert under_way._count == 0
+
+
+class Encoders:
+    """Stands in for processes: makes files when it is let, and knows how many at once."""
+
+    def __init__(self) -> None:
+        self.go, self.running, self.most = threading.Event(), 0, 0
+        self._lock = threading.Lock()
+
+    def run(self, module, work, file_bytes, files):
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        assert files == len(work["files"])
+        assert self.go.wait(60)
+        for file in work["files"]:
+            Path(file["target"]).write_bytes(b"sound")
+        with self._lock:
+            self.running -= 1
+        return {}
+
+
+def test_downloads_of_a_visitor_wait_for_each_other(address, take, house, under_way, monkeypatch):
+    encoders = Encoders()
+    monkeypatch.setattr(house.maker, "encoders", encoders)
+    monkeypatch.setattr(downloads, "_MOST", 4)
+    base = f"{address}/aimless/{take.token}"
+    with ThreadPoolExecutor(4) as browser:
+        paths = [f"{base}/stem/{index}/flac" for index in range(1, 5)]
+        answers = [browser.submit(get, path) for path in paths]
+        wait_for(lambda: under_way._count == 4 and encoders.running)
+        status, text, _ = get(f"{base}/stems/flac")
+        assert (status, text) == (
+            429,
+            b"4 downloads are under way. Please wait for one of them.",
+        )
+        assert get(f"{base}/piece/0/0")[0] == 200  # all else goes on
+        encoders.go.set()
+        assert [answer.result()[:2] for answer in answers] == [(200, b"sound")] * 4
+    assert encoders.most == 1
+    wait_for(lambda: under_way._count == 0)
+    assert get(f"{base}/stem/1/flac")[0] == 200
+
+
+def test_encoding_leaves_the_threads_of_other_requests_alone(house, tmp_path):
+    encoders = Encoders()
+    maker = Maker(house.workplace, encoders, at_once=2)
+
+    async def visitors() -> None:
+        work = {"files": []}
+        made = [asyncio.create_task(maker.make(tmp_path / str(i), work, 1)) for i in range(6)]
+        while encoders.running < 2:
+            await asyncio.sleep(0.01)
+        assert to_thread.current_default_thread_limiter().borrowed_tokens == 0
+        encoders.go.set()
+        await asyncio.gather(*made)
+
+    asyncio.run(visitors())
+    assert encoders.most == 2
+
+
+def test_nothing_is_made_on_a_full_disk(address, take, house, under_way, monkeypatch):
+    monkeypatch.setattr(house.workplace, "most_bytes", 10)
+    status, text, _ = get(f"{address}/aimless/{take.token}/stems/flac")
+    assert (status, b"full" in text) == (503, True)
+    assert not made(take)
+    assert under_way._count == 0
+
+
+def test_stems_that_go_away_meanwhile_are_told(address, take, under_way, monkeypatch):
+    monkeypatch.setattr(web.routes.uuid, "uuid4", lambda: type("Id", (), {"hex": "no/such"}))
+    status, text, _ = get(f"{address}/aimless/{take.token}/stem/1/flac")
+    assert (status, b"no longer here" in text) == (404, True)
+    assert under_way._count == 0
 
 
 async def ask(app, path: str, size: int | None, method: str = "PUT") -> tuple[int, str]:

@@ -285,6 +285,21 @@ def test_a_child_that_breaks_its_limits_ends_alone(visit, tmp_path, monkeypatch,
     assert visit.receive("next", io.BytesIO(song_bytes(0.1))).frames == 4410
 
 
+def test_the_time_of_a_child_grows_with_its_files(monkeypatch):
+    script = "import sys; print('{\"told\": ' + sys.stdin.readline() + '}')"
+    monkeypatch.setattr(child, "python", lambda module: [sys.executable, "-c", script])
+    children = Children(1, 1 << 30, 60)
+    for files in (1, 8):
+        told = children.run("encode", {}, 1, files=files)["told"]
+        assert told["limits"]["RLIMIT_CPU"] == 60 * files
+
+
+def test_a_child_that_cannot_be_started_is_one_line(monkeypatch):
+    monkeypatch.setattr(child, "python", lambda module: ["/no/such/program"])
+    with pytest.raises(DataError, match="too busy"):
+        Children(1, 1 << 30, 1).run("decode", {}, 1)
+
+
 def test_only_a_few_children_work_at_once(monkeypatch):
     command = [sys.executable, "-c", "import time; time.sleep(0.3); print('{}')"]
     monkeypatch.setattr(child, "python", lambda module: command)

@@ -11,10 +11,12 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from web import workplace
 from web.jobs import Busy
 from web.workplace import Workplace
 
 from aimless import Separator
+from aimless.errors import ConfigError, DataError
 from tests.web.conftest import RATE, song_bytes
 from tests.web.running import start_server, wait_for
 
@@ -195,8 +197,6 @@ def test_secrets_are_long_and_different(house, visit):
 def test_a_full_disk_share_refuses_songs(tmp_path, house, visit, monkeypatch):
     visit.receive("song", tone(100, 0.5))
     monkeypatch.setattr(house.workplace, "most_bytes", 10)
-    from aimless.errors import DataError
-
     with pytest.raises(DataError, match="full"):
         visit.receive("song", tone(100, 0.5))
     with pytest.raises(DataError, match="full"):
@@ -205,6 +205,7 @@ def test_a_full_disk_share_refuses_songs(tmp_path, house, visit, monkeypatch):
 
 def test_abandoned_folders_are_removed_and_others_are_not(tmp_path):
     held = Workplace(tmp_path, 1)
+    assert not os.listdir(held.folder)  # no lock file, which might be cleaned away
     gone = tmp_path / "aimless-web-0123"
     (gone / "visitor").mkdir(parents=True)
     (gone / "visitor" / "song.wav").write_bytes(b"x")
@@ -218,6 +219,57 @@ def test_abandoned_folders_are_removed_and_others_are_not(tmp_path):
     held.close()
     second.close()
     assert os.listdir(tmp_path) == ["other"]
+
+
+@pytest.mark.parametrize("when", ["before its lock", "while it is locked", "after its lock"])
+def test_a_folder_that_another_server_takes_away_is_made_again(tmp_path, monkeypatch, when):
+    """It had no lock for a moment, as the folder of a server that is no more."""
+    lock, taken = workplace._lock, []
+
+    def late(folder):
+        if taken:
+            return lock(folder)
+        taken.append(folder)
+        handle = lock(folder)  # the other server's, or the own one of a folder that goes away
+        if when == "while it is locked":
+            lock(folder)
+        folder.rmdir()
+        if when == "after its lock":
+            return handle
+        os.close(handle)
+        return lock(folder)
+
+    monkeypatch.setattr(workplace, "_lock", late)
+    made = Workplace(tmp_path, 1)
+    assert made.folder not in taken
+    assert made.folder.is_dir()
+    with pytest.raises(BlockingIOError):
+        lock(made.folder)
+    made.close()
+    assert not made.folder.exists()
+
+
+def test_neither_files_nor_links_are_taken_for_abandoned_folders(tmp_path):
+    (tmp_path / "aimless-web-file").write_bytes(b"x")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "aimless-web-link").symlink_to(tmp_path / "precious")
+    Workplace(tmp_path, 1).close()
+    assert sorted(os.listdir(tmp_path)) == ["aimless-web-file", "aimless-web-link", "precious"]
+
+
+WORK = [(0.9, 5, False), (0.9, 2, False), (0.9, 1, True), (0.5, 5, True), (0.85, 2, False)]
+
+
+@pytest.mark.parametrize(("overlap", "shifts", "taken"), WORK)
+def test_settings_that_would_take_for_ever_are_refused(house, visit, overlap, shifts, taken):
+    visit.receive("song", tone(100, 0.1))
+    settings = {"overlap": overlap, "shifts": shifts}
+    if taken:
+        visit.split(model(house), settings)
+        visit.stop()
+        return
+    with pytest.raises(ConfigError, match=f"Overlap of segments {overlap} with {shifts} passes"):
+        visit.split(model(house), settings)
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 import web.house
+from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
-from web import demo_song
+from web import demo_song, session, visit
 from web.jobs import Busy
 from web.models import Model
 
@@ -119,6 +120,44 @@ def test_what_is_no_song_is_told_and_another_can_be_chosen(app):
     choose(app, "good.wav")
     assert "good" in words(app)
     assert not app.error
+
+
+def test_an_upload_is_forgotten_even_where_the_page_is_stopped(app, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(session, "forget_upload", forgotten.append)
+
+    def stop(*words):
+        raise StopException
+
+    monkeypatch.setattr(app.session_state.visit, "receive", stop)
+    choose(app)
+    assert len(forgotten) == 1
+
+
+def test_a_full_disk_is_told_once(app, monkeypatch):
+    tried = []
+
+    def fail(*words):
+        tried.append(words)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(visit, "write", fail)
+    choose(app)
+    assert "The server has no room for a song just now." in words(app)
+    run(app)
+    assert len(tried) == 1
+    assert app.file_uploader
+    monkeypatch.undo()
+
+
+def test_settings_that_would_take_for_ever_are_told(app):
+    choose(app)
+    next(slider for slider in app.slider if "Overlap" in slider.label).set_value(0.9)
+    next(slider for slider in app.slider if slider.label == "Passes").set_value(5)
+    button(app, "Split").click()
+    run(app)
+    assert "Overlap of segments 0.9 with 5 passes takes too long" in words(app)
+    assert "Split" in labels(app)
 
 
 def test_a_full_queue_asks_to_come_back(app, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
+import os
 import re
 
 import pytest
@@ -54,6 +56,29 @@ def test_only_this_computer_is_listened_to(server):
             if int(address.rpartition(":")[2], 16) == port
         }
     assert listening == {f"0100007F:{port:04X}"}
+
+
+def handshake(server, origin: str | None) -> int:
+    """Status of the answer to a page that opens its WebSocket."""
+    host = server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    headers = {
+        **{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+    }
+    connection.request(
+        "GET", "/_stcore/stream", headers=headers | ({"Origin": origin} if origin else {})
+    )
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_pages_of_other_sites_are_not_talked_to(server):
+    assert handshake(server, None) == 101
+    assert handshake(server, server.url) == 101
+    for origin in ("https://evil.example", "null", "http://["):
+        assert handshake(server, origin) == 403
 
 
 def test_a_wrong_upload_has_no_effect(server):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 
 import pytest
 import torch
@@ -36,6 +39,7 @@ def test_streamlit_is_set_up_to_be_careful():
     assert server["enableXsrfProtection"] is True
     assert server["enableCORS"] is True
     assert server["enableStaticServing"] is False
+    assert server["disconnectedSessionTTL"] == Limits().keep_seconds
     assert config["client"]["showErrorDetails"] == "none"
     assert config["browser"]["gatherUsageStats"] is False
 
@@ -169,6 +173,30 @@ def test_the_image_is_built_of_what_is_there():
         assert "!" + name in let_through
     assert not [line for line in lines if line.startswith("USER root")]
     assert any(line.startswith("USER ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("base", "path"), [(None, ""), ("", ""), ("split", "split/"), ("/a/b/", "a/b/")]
+)
+def test_the_image_is_well_below_a_path_too(monkeypatch, base, path):
+    text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", "")
+    command = json.loads(re.search(r"^HEALTHCHECK .*?CMD (.*)$", text, re.M)[1])
+    assert command[:2] == ["python", "-c"]
+    asked = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: asked.append(url))
+    monkeypatch.delenv("STREAMLIT_SERVER_BASE_URL_PATH", raising=False)
+    if base is not None:
+        monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", base)
+    exec(command[2], {})
+    assert asked == [f"http://127.0.0.1:8501/{path}_stcore/health"]
+
+
+def test_the_guide_says_how_to_keep_weights_and_hosts():
+    guide = (REPOSITORY / "docs" / "web.md").read_text()
+    assert "proxy_set_header Host $http_host;" in guide
+    folder = "/home/app/.cache/torch"
+    assert f":{folder} " in guide
+    assert folder in (REPOSITORY / "Dockerfile").read_text().partition("USER 1000")[0]
 
 
 def test_the_dockerfile_passes_its_linter():

@@ -157,8 +157,9 @@ class Mixer {
     loop[edge] = this.player.now();
     const shortest = this.data.rate / 10;
     if (loop[1] - loop[0] < shortest) loop[1 - edge] = edge ? 0 : this.data.frames;
-    this.loop = loop;
-    this.useLoop(loop[1] - loop[0] >= shortest);
+    const longEnough = loop[1] - loop[0] >= shortest;
+    this.loop = longEnough ? loop : [0, this.data.frames];
+    this.useLoop(longEnough);
   }
 
   useLoop(on) {
