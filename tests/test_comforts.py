@@ -271,6 +271,17 @@ def test_a_bad_schedule_is_one_line(musdb_root, tmp_path, capsys):
     assert "lr_scheduler.init_args.total_steps: 6; must be above warmup_steps, 20" in line
 
 
+def test_excerpts_of_every_second_validation(musdb_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    excerpts = {"count": 1, "seconds": 0.1, "every_n_validations": 2}
+    config = experiment(musdb_root, tmp_path, trainer__max_epochs=4, excerpts=excerpts)
+    assert main("fit", "--config", config) == 0
+    steps = {path.parent.name for path in tmp_path.rglob("excerpt_0")}
+    assert steps == {"step_0000004", "step_0000012"}
+    assert main("fit", "--config", config, "--excerpts.every_n_validations", "0") == 2
+    assert "excerpts.every_n_validations: 0; must be 1 or more" in capsys.readouterr().err
+
+
 def can_compile():
     """A C++ compiler and Python's headers are there."""
     header = Path(sysconfig.get_path("include")) / "Python.h"

@@ -32,20 +32,31 @@ class LogExcerpts(pl.Callback):
     Args:
         count: number of excerpts; 0 logs none.
         seconds: length of an excerpt, from the middle of the item.
+        every_n_validations: from the first one on. Nothing is removed: with four stereo sources
+            of 6 s an excerpt takes 4 MB in TensorBoard, and 17 MB as files.
+
+    Raises:
+        ConfigError: a value that is not allowed.
     """
 
-    def __init__(self, count: int = 2, seconds: float = 6.0) -> None:
+    def __init__(self, count: int = 2, seconds: float = 6.0, every_n_validations: int = 1) -> None:
         if count < 0:
             raise ConfigError(f"excerpts.count: {count}; must be 0 or more")
         if not seconds > 0:
             raise ConfigError(f"excerpts.seconds: {seconds}; must be above 0")
+        if every_n_validations < 1:
+            text = f"excerpts.every_n_validations: {every_n_validations}; must be 1 or more"
+            raise ConfigError(text)
         self.count = count
         self.seconds = seconds
+        self.every_n_validations = every_n_validations
+        self._validations = 0
         self._seen = 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin again with the first item."""
-        self._seen = 0
+        """Begin again with the first item, if this validation is one to log."""
+        self._seen = 0 if self._validations % self.every_n_validations == 0 else self.count
+        self._validations += not trainer.sanity_checking
 
     def on_validation_batch_end(
         self,
