@@ -10,7 +10,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo web experiment check-data test test-versions soak lint format clean
+.PHONY: help install demo web experiment check-data test test-slow test-versions soak lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ experiment: $(INSTALLED) ## train three small networks on synthetic songs and sc
 check-data: $(INSTALLED) ## report every fault of a data set: make check-data ROOT=folder
 	@$(BIN)/python -m data.check "$(ROOT)"
 
-test: $(INSTALLED) ## run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(INSTALLED) ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## run the slow ones: browsers, several processes, whole runs, kills
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-versions: ## run it on the lowest and on the highest versions of all packages (12 GB)
 	@$(PYTHON) -m venv .venv-versions && .venv-versions/bin/python -m pip install -q packaging

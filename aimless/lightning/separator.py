@@ -139,8 +139,9 @@ class SourceSeparator(pl.LightningModule, ABC):
 
     def _log_training(self, losses: dict[str, Tensor], scores: SourceSDR | None) -> None:
         """Log what was measured of a training batch; what goes to the loggers is of all ranks."""
-        together = self._is_logged() or scores is not None  # which are shown until the next ones
-        named = average_batch(losses, scores, count_processes() > 1 and together)
+        # scores are shown until there are others
+        together = count_processes() > 1 and (scores is not None or self._is_logged())
+        named = average_batch(losses, scores, together)
         for name, value in named.items():
             self.log(f"train/{name}", value, prog_bar=name in ("loss", "sdr"))
 
