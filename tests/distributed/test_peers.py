@@ -23,7 +23,7 @@ from aimless.lightning.peers import Peers
 from aimless.lightning.processes import Processes, is_lost
 from aimless.lightning.resume import check_agreement
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 WORLD = 3
 
 
@@ -135,7 +135,7 @@ def test_a_store_that_does_not_answer_is_waited_for_a_while_only(monkeypatch):
         assert one.first("save") == (one.rank == 1)
         assert one.failure() == Failure(0, 1, "gives no answer")
         one.end(well=False)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
         if one.rank == 1:
             os.kill(one._neighbours[0][0], signal.SIGKILL)
 
