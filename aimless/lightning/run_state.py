@@ -120,7 +120,8 @@ class RunState:
             _put_buffers_back(trainer, checkpoint)
         if self._weights and "current_model_state" in checkpoint:
             checkpoint["current_model_state"] = self._weights
-        metrics = trainer.callback_metrics if place != "begun" else {}
+        # Those of a batch that is begun anew come again as they are now.
+        metrics = trainer.callback_metrics
         epoch = loops["epoch_progress"]["current"]["processed"]
         state = self._before or random_state(pl_module.device)
         checkpoint["resume"] = {

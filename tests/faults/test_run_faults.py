@@ -85,8 +85,8 @@ def test_an_error_saves_the_step_before(musdb_root, tmp_path, monkeypatch, fault
     ours, theirs = load(tmp_path), load(tmp_path, "every2")
     assert ours["resume"].pop("place") == "begun"
     assert theirs["resume"].pop("place") == "stepped"
-    assert not ours["resume"].pop("metrics")  # those of the step that was begun are there by now
-    assert theirs["resume"].pop("metrics")["train/loss"]
+    # there by now are those of the step that was begun, which will be done again
+    assert ours["resume"].pop("metrics").keys() == theirs["resume"].pop("metrics").keys()
     for one in (ours, theirs):  # seeded anew for each batch, that which was begun, too
         one["resume"].pop("random")
     assert_same_state(ours, theirs)
