@@ -86,6 +86,7 @@ def write_config(settings: argparse.Namespace, root: Path, path: Path) -> None:
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "logger": False,
+            "default_root_dir": str(path.parent),  # where the config goes
         },
     }
     path.write_text(json.dumps(config))  # which is YAML, too
