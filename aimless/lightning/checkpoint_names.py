@@ -46,7 +46,9 @@ def keep_best(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
     """
     for one in trainer.checkpoint_callbacks:
         state = checkpoint.get("callbacks", {}).get(one.state_key)
-        if not isinstance(one, ModelCheckpoint) or not state or state["dirpath"] == one.dirpath:
+        if not isinstance(one, ModelCheckpoint) or not state:
+            continue
+        if state.get("dirpath", one.dirpath) == one.dirpath:  # Lightning goes on by itself
             continue
         best = state.get("best_k_models") or {}
         there = trainer.strategy.broadcast([path for path in best if Path(path).is_file()])

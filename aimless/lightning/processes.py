@@ -144,7 +144,8 @@ class Processes(pl.Callback):
         return {**vars(self), "_peers": None}
 
     def _prepare(self, trainer: pl.Trainer) -> None:
-        # What comes after it may mean it for all processes, or be in the middle of an operation.
+        # Lightning's own broadcast from wherever a signal comes, in the middle of an operation too;
+        # those of `stoppable` and of `SaveRun` do not.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         strategy: Any = trainer.strategy
         own = getattr(strategy, "_timeout", None) != default_pg_timeout

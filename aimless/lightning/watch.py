@@ -43,7 +43,7 @@ class TrainingWatch(pl.Callback):
     - Weights that do not move.
     - A loss that has not moved: it is the same for all batches of `patience` steps, or has not
       fallen in the first `patience` steps of a run (by the medians of the last fifth and of the
-      first, or of the first tenth of that). Nothing is said while the learning rate rises.
+      first, or of the first tenth of that); not judged if the learning rate still rises then.
     - Estimates that are the mixture, or silent, in a validation.
     - Targets that are silent.
 
@@ -196,7 +196,7 @@ class TrainingWatch(pl.Callback):
         elif (
             self._fresh
             and max(self._rates, default=0) <= max(before, default=0)
-            and not (is_falling(losses))
+            and not is_falling(losses)
         ):
             rates = ", ".join(sorted({f"{rate:g}" for rate in self._rates}))
             because = cause or (
